@@ -1,0 +1,1 @@
+"""The plan: what a pipeline becomes, as a frozen, deterministic value."""

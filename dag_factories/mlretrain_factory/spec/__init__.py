@@ -1,0 +1,1 @@
+"""The YAML's schema, one module per section."""

@@ -1,0 +1,1 @@
+"""Policies over time: when to retrain. Pure state machines."""

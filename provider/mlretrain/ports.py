@@ -1,0 +1,148 @@
+"""The kernel's ports: what it needs from stores, registries, servers and backends.
+
+Each port has at most four methods; the adapters name the vendors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+JobState = Literal["pending", "running", "succeeded", "failed", "cancelled", "lost"]
+
+
+class ArtifactStore(Protocol):
+    """A flat, durable key-value store below one root URI; paths are relative and use ``/``."""
+
+    root_uri: str
+
+    def read(self, path: str) -> bytes:
+        """The object's bytes. Raises :class:`~mlretrain.errors.NotFound`."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Replace the object as a whole: a reader sees the old bytes or the new ones, nothing between."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write the object unless it exists; of several writers exactly one gets ``True``."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Every path that starts with ``prefix``, sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    run_id: str | None = None
+    aliases: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model_uri(self) -> str:
+        """What every MLflow client can load."""
+        return f"models:/{self.name}/{self.version}"
+
+
+class ModelRegistry(Protocol):
+    """Versions, aliases and tags. ``register`` is get-or-create; the other writes are idempotent."""
+
+    def register(self, name: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
+        """The version made from ``run_id``, created if there is none."""
+
+    def version(self, name: str, ref: str) -> ModelVersion | None:
+        """The version by number (``"7"``) or alias (``"@champion"``); ``None`` if there is none."""
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Point ``alias`` at ``version``; ``None`` removes it."""
+
+    def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+
+
+class RunTracker(Protocol):
+    """Runs of an experiment. ``open_run`` is get-or-create by ``key``."""
+
+    def open_run(self, experiment: str, key: str, name: str, tags: Mapping[str, str]) -> str:
+        """The id of the run tagged ``mlretrain.key=key``, created if there is none."""
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log in one call each; the same values twice are logged once."""
+
+    def log_dataset(self, run_id: str, *, name: str, digest: str, uri: str, context: str) -> None:
+        """Record a dataset as the run's input."""
+
+    def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED"]) -> None:
+        """End the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionStats:
+    """What one served version did in a time span; latencies in milliseconds, ``None`` without requests."""
+
+    requests: int = 0
+    errors: int = 0
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p99_ms: float | None = None
+
+
+class ServingTarget(Protocol):
+    """Where models are served; declarative, so that a repeated act changes nothing."""
+
+    def apply(self, model: str, weights: Mapping[str, int]) -> None:
+        """Serve exactly these versions with these percentages (they sum to 100)."""
+
+    def current(self, model: str) -> dict[str, int]:
+        """The percentages in force; empty if nothing is served."""
+
+    def metrics(self, model: str, since: datetime) -> dict[str, VersionStats]:
+        """Statistics per version since an instant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """One job of one step: everything a backend needs to start it."""
+
+    name: str
+    request_uri: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """The state of a job and, once it has ended, why."""
+
+    state: JobState
+    exit_code: int | None = None
+    reason: str | None = None
+
+
+class Backend(Protocol):
+    """Where jobs run. ``submit`` is get-or-create by ``spec.name`` and returns the job's handle."""
+
+    def submit(self, spec: JobSpec) -> str:
+        """Start the job, or find the one of that name that is already there."""
+
+    def status(self, handle: str) -> JobStatus:
+        """The job's state now."""
+
+    def logs(self, handle: str, offset: int) -> tuple[str, int]:
+        """Text written since ``offset`` and the next offset."""
+
+    def cancel(self, handle: str) -> None:
+        """Stop the job with all its processes; a job that has ended is left alone."""

@@ -1,0 +1,1 @@
+"""The step contract and the process that runs one step on any backend."""

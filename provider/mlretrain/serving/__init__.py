@@ -1,0 +1,1 @@
+"""The model server for one machine, and the serving target that steers it."""

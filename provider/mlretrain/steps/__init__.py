@@ -1,0 +1,1 @@
+"""The measuring steps: validate, profile, train, evaluate. Each runs as one job."""

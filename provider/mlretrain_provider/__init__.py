@@ -1,0 +1,1 @@
+"""The Airflow side: operators, sensors, hooks and triggers that wrap the kernel."""

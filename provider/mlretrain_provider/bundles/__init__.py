@@ -1,0 +1,1 @@
+"""DAG bundles: folders of YAML without any Python file."""

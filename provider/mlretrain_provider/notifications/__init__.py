@@ -1,0 +1,1 @@
+"""Notifiers for drift, promotion, rejection, roll-back and failure."""

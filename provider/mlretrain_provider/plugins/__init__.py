@@ -1,0 +1,1 @@
+"""What Airflow discovers by entry point: UI plugin and cluster policy."""

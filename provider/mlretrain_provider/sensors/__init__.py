@@ -1,0 +1,1 @@
+"""Sensors that wait for data, a champion, a healthy deployment or drift."""

@@ -1,0 +1,1 @@
+"""Triggers for the deferrable operators and sensors."""
