@@ -1,7 +1,7 @@
 """Values on the wire: frozen dataclasses to plain JSON and back, canonical bytes, digests.
 
-JSON has no NaN and no time: non-finite floats travel as ``"nan"``, ``"inf"`` and ``"-inf"``, instants as ISO 8601
-in UTC, durations as seconds.
+JSON has no NaN and no time: non-finite floats travel as ``"nan"``, ``"inf"`` and ``"-inf"``, instants as
+ISO 8601 in UTC, durations as seconds.
 """
 
 from __future__ import annotations
