@@ -1,0 +1,42 @@
+# make demo   the main job, real and end to end      make test   everything CI runs
+# make check  format, lint, types, imports, fast tests
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+KEEP ?=
+
+.PHONY: demo test check lint format bench clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[all]' --group dev --group demo
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m demo $(if $(KEEP),--keep) $(DEMO)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/pytest -m "not integration" $(PYTEST)
+
+test: lint
+	$(BIN)/pytest $(PYTEST)
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m tests.benchmarks.parse
+	$(BIN)/python -m tests.benchmarks.overhead
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache build dist

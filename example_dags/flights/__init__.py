@@ -1,0 +1,1 @@
+"""A team's own training code, as it lies beside its pipeline."""
