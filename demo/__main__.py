@@ -44,9 +44,7 @@ class Demo:
         self.started = time.monotonic()
         self.first_end = pd.Timestamp(FIRST_WINDOW_END)
         to_come = flights[flights["sched_dep_time"] >= self.first_end]
-        self.traffic = Traffic(
-            flights=to_come, url=f"{services.models_url}/models/{PIPELINE}/invocations"
-        )
+        self.traffic = Traffic(flights=to_come, url=f"{services.models_url}/models/{PIPELINE}/invocations")
 
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self.started:4.0f} s] {text}", flush=True)
@@ -77,7 +75,9 @@ class Demo:
         with self.traffic.going_on(LIVE_REQUESTS_PER_S):
             state = self.services.wait(f"{PIPELINE}.monitor", run_id)
             if state != "success":
-                raise SystemExit(f"monitoring failed: {self.services.task_states(f'{PIPELINE}.monitor', run_id)}")
+                raise SystemExit(
+                    f"monitoring failed: {self.services.task_states(f'{PIPELINE}.monitor', run_id)}"
+                )
             drift = self.services.xcom(f"{PIPELINE}.monitor", run_id, "detect_drift")
             decision = self.services.xcom(f"{PIPELINE}.monitor", run_id, "decide_retrain")
             self.say(f"window to {end:%d %b}: {drift['summary']}")

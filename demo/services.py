@@ -305,9 +305,9 @@ class Services:
 
     def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned, or ``None``."""
-        path = f"dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
+        task = f"dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances/{task_id}"
         with contextlib.suppress(ServiceError):
-            value = self.api(path + "?deserialize=false")["value"]
+            value = self.api(f"{task}/xcomEntries/return_value?deserialize=false")["value"]
             return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
         return None
 

@@ -65,7 +65,7 @@ class Traffic:
 
     @contextmanager
     def going_on(self, requests_per_s: float) -> Iterator[None]:
-        """Keep the stream going at a steady rate while the block runs; a failed request is raised at its end."""
+        """Keep the stream going at a steady rate while the block runs; a failed request raises at its end."""
         over = threading.Event()
 
         def stream() -> None:

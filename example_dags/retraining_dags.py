@@ -1,4 +1,4 @@
-"""Turns every ``*.pipeline.yaml`` in this folder into its DAGs, for an Airflow that cannot set a DAG bundle."""
+"""Turns every ``*.pipeline.yaml`` in this folder into its DAGs, where no DAG bundle can be set."""
 
 from mlretrain_factory import load_airflow_dags  # airflow dag
 

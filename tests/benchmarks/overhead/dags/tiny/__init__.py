@@ -1,0 +1,1 @@
+"""The benchmark's training code, shared by the script and the pipeline."""
