@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
-sys.path.insert(0, str(Path(__file__).parent / "dags"))
 
 
 def main(path: str) -> None:
@@ -20,7 +18,8 @@ def main(path: str) -> None:
     from mlflow.models import infer_signature
     from sklearn.metrics import log_loss, roc_auc_score
     from sklearn.model_selection import train_test_split
-    from tiny.train import fit
+
+    from tests.benchmarks.overhead.dags.tiny.train import fit
 
     rows = pd.read_parquet(path)
     context = gx.get_context(mode="ephemeral")
