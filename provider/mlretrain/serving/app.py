@@ -1,0 +1,97 @@
+"""The model server as an ASGI app: MLflow's scoring protocol, weights, statistics, metrics, health."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlretrain.errors import MissingExtra
+from mlretrain.serving.admin import Admin
+from mlretrain.serving.invocations import Invocations
+from mlretrain.serving.metrics import ServerMetrics
+from mlretrain.serving.predictions import FLUSH_ROWS, FLUSH_S, PredictionLog
+from mlretrain.serving.router import Load, Router
+from mlretrain.serving.scoring import MlflowLoader
+from mlretrain.serving.state import WeightFile
+from mlretrain.serving.stats import StatsLog
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+REQUIRED = ("fastapi", "mlflow", "pandas", "prometheus_client", "pyarrow", "starlette", "uvicorn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the server is started with.
+
+    :param tracking_uri: MLflow's server, where the models are registered.
+    :param log_dir: folder of the prediction log.
+    :param state_dir: folder of the weights in force.
+    :param token: what a change of weights must bear; ``None`` asks for nothing.
+    """
+
+    tracking_uri: str
+    log_dir: Path
+    state_dir: Path
+    token: str | None = None
+    flush_rows: int = FLUSH_ROWS
+    flush_s: float = FLUSH_S
+
+
+def create_app(
+    settings: Settings, *, load: Load | None = None, clock: Callable[[], float] = time.time
+) -> Starlette:
+    """The server, not yet started: its lifespan restores the weights and ends the prediction log.
+
+    Raises :class:`~mlretrain.errors.MissingExtra`, or :class:`~mlretrain.errors.ConfigError` if the state
+    folder holds something else than weights.
+
+    :param load: how to load a version; by default from MLflow's registry.
+    :param clock: seconds since the epoch.
+    """
+    require()
+    from starlette.applications import Starlette
+
+    metrics = ServerMetrics()
+    stats = StatsLog(clock)
+    log = PredictionLog(
+        settings.log_dir,
+        logged=metrics.logged,
+        dropped=metrics.dropped,
+        flush_rows=settings.flush_rows,
+        flush_s=settings.flush_s,
+    )
+    load = load or MlflowLoader(settings.tracking_uri)
+    router = Router(load, WeightFile(settings.state_dir), metrics.weights)
+    invocations = Invocations(router=router, stats=stats, metrics=metrics, log=log, clock=clock)
+    admin = Admin(router=router, stats=stats, metrics=metrics, log=log, token=settings.token)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        log.start()
+        restoring = asyncio.ensure_future(router.restore())
+        try:
+            yield
+        finally:
+            restoring.cancel()
+            await asyncio.to_thread(log.close)
+
+    return Starlette(
+        routes=[invocations.route(), *admin.routes()],
+        exception_handlers=admin.exception_handlers(),
+        lifespan=lifespan,
+    )
+
+
+def require() -> None:
+    """Raises :class:`~mlretrain.errors.MissingExtra` for the first package that the server lacks."""
+    for package in REQUIRED:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra.of(package, "serve")

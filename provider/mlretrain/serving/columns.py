@@ -1,0 +1,199 @@
+"""Requests of any shape as one Parquet table whose columns keep their types from file to file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pandas as pd
+    import pyarrow as pa
+
+RESERVED = ("prediction", "model_version", "served_at", "request_id")
+"""Columns that the log adds; a request's own column of that name is kept as ``input_<name>``."""
+
+
+class Answered(Protocol):
+    """What a row of the log is made from."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def served_at(self) -> datetime: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def rows(self) -> Any: ...
+    @property
+    def predictions(self) -> Any: ...
+
+
+def row_count(rows: Any) -> int:
+    """How many rows a request asked about."""
+    if isinstance(rows, dict):
+        return max((_length(column) for column in rows.values()), default=1)
+    return _length(rows)
+
+
+def to_table(answered: Sequence[Answered], known: pa.Schema | None) -> pa.Table:
+    """All rows of all requests, with the columns of ``known`` first, in its types where the values allow it.
+
+    Types are bool, int64, double, string and UTC timestamps; a column that does not fit its known type takes
+    the wider one, in the end string. Values that are no scalars are kept as JSON. A column without any value
+    yet has no type yet and is left out.
+    """
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    frames = [to_frame(each.rows) for each in answered]
+    counts = [len(frame) for frame in frames]
+    columns = _stack(frames)
+    columns["prediction"] = pd.concat(
+        [to_scalars(each.predictions, count) for each, count in zip(answered, counts, strict=True)],
+        ignore_index=True,
+    )
+    columns["model_version"] = pd.Series(np.repeat([each.version for each in answered], counts))
+    columns["served_at"] = pd.Series(np.repeat([each.served_at for each in answered], counts))
+    columns["request_id"] = pd.Series(np.repeat([each.request_id for each in answered], counts))
+    types = {} if known is None else {name: known.field(name).type for name in known.names}
+    arrays: dict[str, pa.Array] = {}
+    for name in dict.fromkeys((*types, *columns)):
+        if name not in columns:
+            arrays[name] = pa.nulls(sum(counts), types[name])
+            continue
+        array = to_array(columns[name], types.get(name))
+        if not pa.types.is_null(array.type):
+            arrays[name] = array
+    return pa.table(arrays)
+
+
+def to_frame(rows: Any) -> pd.DataFrame:
+    """A request's rows as MLflow parsed them (frame, array, dict of arrays, list) as a frame."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(rows, pd.DataFrame):
+        frame = rows
+    elif isinstance(rows, dict):
+        count = row_count(rows)
+        frame = pd.DataFrame({name: _items(column, count) for name, column in rows.items()})
+    elif isinstance(rows, np.ndarray) and rows.ndim == 2:
+        frame = pd.DataFrame(rows)
+    elif _length(rows) and all(isinstance(row, dict) for row in rows):
+        frame = pd.DataFrame(list(rows))
+    else:
+        frame = pd.DataFrame({"input": _items(rows, _length(rows))})
+    return frame.set_axis([_column_name(name) for name in frame.columns], axis="columns")
+
+
+def to_scalars(predictions: Any, count: int) -> pd.Series[Any]:
+    """One value per row: the prediction, the probability of the positive class, or the likeliest class.
+
+    Of columns of probabilities (they sum to 1) the second is kept if there are two, else the position of the
+    largest; other predictions with several values per row are kept as JSON.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(predictions, pd.DataFrame) and predictions.shape[1] == 1:
+        return predictions.iloc[:, 0]
+    if isinstance(predictions, pd.Series):
+        return predictions
+    if isinstance(predictions, (pd.DataFrame, np.ndarray)):
+        values = np.asarray(predictions)
+        if values.ndim == 2 and values.shape[1] == 1:
+            return pd.Series(values[:, 0])
+        if values.ndim == 2 and values.dtype.kind == "f" and np.allclose(values.sum(axis=1), 1.0, atol=1e-3):
+            return pd.Series(values[:, 1] if values.shape[1] == 2 else values.argmax(axis=1))
+        if values.ndim == 1:
+            return pd.Series(values)
+    return pd.Series(_items(predictions, count), dtype=object)
+
+
+def to_array(values: pd.Series[Any], known: pa.DataType | None) -> pa.Array:
+    """``values`` in one of the log's types: ``known`` if they fit, else the narrowest that holds both."""
+    import pyarrow as pa
+
+    try:
+        array = _plain(pa.Array.from_pandas(values))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        array = _texts(values)
+    if known is None or array.type == known:
+        return array
+    if pa.types.is_null(array.type):
+        return array.cast(known)
+    numbers = (pa.int64(), pa.float64())
+    if array.type in numbers and known in numbers:
+        try:
+            return array.cast(known)
+        except pa.ArrowInvalid:
+            return array.cast(pa.float64(), safe=False)
+    return _texts(values)
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if isinstance(array, pa.DictionaryArray):
+        array = array.dictionary_decode()
+    kind = array.type
+    if pa.types.is_null(kind) or pa.types.is_boolean(kind):
+        return array
+    if pa.types.is_integer(kind):
+        return array.cast(pa.int64())
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return array.cast(pa.float64())
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return array.cast(pa.timestamp("us", "UTC"), safe=False)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return array.cast(pa.string())
+    return _texts(array.to_pandas())
+
+
+def _texts(values: pd.Series[Any]) -> pa.Array:
+    import pandas as pd
+    import pyarrow as pa
+
+    def text(value: Any) -> str | None:
+        if isinstance(value, str):
+            return value
+        if pd.api.types.is_scalar(value) and pd.isna(value):
+            return None
+        return json.dumps(value, default=_jsonable)
+
+    return pa.array([text(value) for value in values], pa.string())
+
+
+def _jsonable(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _stack(frames: list[pd.DataFrame]) -> dict[str, pd.Series[Any]]:
+    import pandas as pd
+
+    stacked = pd.concat(frames, ignore_index=True)
+    return {str(name): stacked[name] for name in stacked.columns}
+
+
+def _length(rows: Any) -> int:
+    if isinstance(rows, (str, bytes)) or not hasattr(rows, "__len__"):
+        return 1
+    return len(rows) if getattr(rows, "ndim", 1) else 1
+
+
+def _items(values: Any, count: int) -> list[Any]:
+    """``values`` as ``count`` items; one value that is no list of that length stands for itself."""
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__") or _length(values) != count:
+        return [values, *[None] * (count - 1)] if count else []
+    items = values.tolist() if hasattr(values, "tolist") else list(values)
+    return items if isinstance(items, list) else [items]
+
+
+def _column_name(name: Any) -> str:
+    return f"input_{name}" if name in RESERVED else str(name)

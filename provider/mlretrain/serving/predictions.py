@@ -1,0 +1,158 @@
+"""Every answered row in Parquet: what was asked, what was predicted, by which version, when.
+
+Files are ``<folder>/<model>/date=YYYY-MM-DD/part-<time>-<random>.parquet``; they appear whole, by a
+rename, and never change. Until then rows wait in memory: a server that is killed (not by SIGTERM) loses those.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from mlretrain.serving.columns import row_count, to_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+FLUSH_ROWS = 10_000
+FLUSH_S = 10.0
+CAPACITY_ROWS = 500_000
+
+Count = Callable[[str, int], None]
+"""``(model, rows)``"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One answered request: its rows as MLflow parsed them and what the model gave back."""
+
+    model: str
+    version: str
+    served_at: datetime
+    request_id: str
+    rows: Any
+    predictions: Any
+
+
+class PredictionLog:
+    """Takes predictions without ever making the caller wait, and writes them in the background.
+
+    :param flush_rows: rows after which a file is written.
+    :param flush_s: seconds after which a file is written, however few its rows.
+    :param capacity_rows: rows that may wait; beyond, predictions are dropped and counted in ``dropped``.
+    :param logged: told of rows that are on disk.
+    :param dropped: told of rows that are lost.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        logged: Count,
+        dropped: Count,
+        flush_rows: int = FLUSH_ROWS,
+        flush_s: float = FLUSH_S,
+        capacity_rows: int = CAPACITY_ROWS,
+    ) -> None:
+        self._folder = folder
+        self._logged = logged
+        self._dropped = dropped
+        self._flush_rows = flush_rows
+        self._flush_s = flush_s
+        self._capacity_rows = capacity_rows
+        self._waiting: deque[tuple[Prediction, int]] = deque()
+        self._waiting_rows = 0
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._schemas: dict[str, pa.Schema] = {}
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write in the background."""
+        self._thread.start()
+
+    def add(self, prediction: Prediction) -> None:
+        """Queue one answered request."""
+        rows = row_count(prediction.rows)
+        with self._lock:
+            full = self._waiting_rows + rows > self._capacity_rows
+            if not full:
+                self._waiting.append((prediction, rows))
+                self._waiting_rows += rows
+        if full:
+            self._dropped(prediction.model, rows)
+        if self._waiting_rows >= self._flush_rows:
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Returns when every prediction queued so far is on disk. Raises ``OSError`` if that cannot be."""
+        with self._writing:
+            with self._lock:
+                waiting, self._waiting = self._waiting, deque()
+            groups: dict[tuple[str, str], list[Prediction]] = {}
+            for each, _ in waiting:
+                groups.setdefault((each.model, f"{each.served_at:%Y-%m-%d}"), []).append(each)
+            try:
+                while groups:
+                    key = next(iter(groups))
+                    self._write(*key, groups[key])
+                    del groups[key]
+            finally:
+                left = [(each, row_count(each.rows)) for group in groups.values() for each in group]
+                with self._lock:
+                    self._waiting.extendleft(reversed(left))
+                    self._waiting_rows = sum(rows for _, rows in self._waiting)
+
+    def close(self) -> None:
+        """Write what is left and stop."""
+        self._closed = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.flush()
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait(self._flush_s)
+            self._wake.clear()
+            try:
+                self.flush()
+            except OSError:
+                logger.exception("predictions cannot be written to %s; they wait in memory", self._folder)
+                self._wake.clear()
+
+    def _write(self, model: str, date: str, predictions: list[Prediction]) -> None:
+        import pyarrow.parquet as pq
+
+        folder = self._folder / quote(model, safe=" ") / f"date={date}"
+        folder.mkdir(parents=True, exist_ok=True)
+        table = to_table(predictions, self._schema(model))
+        name = f"part-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.parquet"
+        temporary = folder / f".{name}.tmp"
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(folder / name)
+        self._schemas[model] = table.schema
+        self._logged(model, table.num_rows)
+
+    def _schema(self, model: str) -> pa.Schema | None:
+        """The columns that this model's files have so far, also those from before a restart."""
+        import pyarrow.parquet as pq
+
+        if model not in self._schemas:
+            files = sorted((self._folder / quote(model, safe=" ")).glob("date=*/part-*.parquet"))
+            if not files:
+                return None
+            self._schemas[model] = pq.read_schema(files[-1])
+        return self._schemas[model]

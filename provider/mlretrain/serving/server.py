@@ -1,0 +1,123 @@
+"""``mlretrain serve``: the model server as a process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from mlretrain.errors import ConfigError
+from mlretrain.serving.admin import TOKEN_VARIABLE
+from mlretrain.serving.app import Settings, create_app, require
+from mlretrain.serving.predictions import FLUSH_ROWS, FLUSH_S
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 30
+"""How long requests in flight may take once the server is told to stop."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument(
+        "--tracking-uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI"),
+        help="MLflow's server (default: $MLFLOW_TRACKING_URI)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=5002, help="port to listen on; 0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--log-dir",
+        type=Path,
+        default=Path("mlretrain-serve/predictions"),
+        help="folder of the prediction log (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path("mlretrain-serve/state"),
+        help="folder of the weights in force (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--flush-rows",
+        type=int,
+        default=FLUSH_ROWS,
+        help="rows after which predictions are written (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--flush-seconds",
+        type=float,
+        default=FLUSH_S,
+        help="seconds after which predictions are written (default: %(default)s)",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT, answer what is in flight, write the log, return 0.
+
+    The first line on standard output is ``mlretrain serve: http://host:port``. Raises
+    :class:`~mlretrain.errors.ConfigError` if a setting cannot work.
+    """
+    require()
+    import uvicorn
+
+    if not args.tracking_uri:
+        raise ConfigError(
+            "no MLflow server is named",
+            where="mlretrain serve",
+            remedy="Pass --tracking-uri or set MLFLOW_TRACKING_URI.",
+        )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    listening = _listen(args.host, args.port)
+    url = _url(args.host, listening.getsockname()[1])
+    if not token and args.host not in ("127.0.0.1", "::1", "localhost"):
+        logger.warning("anyone who reaches %s may change what is served; set %s", url, TOKEN_VARIABLE)
+    app = create_app(
+        Settings(
+            tracking_uri=args.tracking_uri,
+            log_dir=args.log_dir,
+            state_dir=args.state_dir,
+            token=token,
+            flush_rows=args.flush_rows,
+            flush_s=args.flush_seconds,
+        )
+    )
+    sys.stdout.write(f"mlretrain serve: {url}\n")
+    sys.stdout.flush()
+    logger.info("serving on %s", url)
+    _ignore_repeated_signals()
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE_S
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            "cannot listen",
+            where=_url(host, port),
+            found=error.strerror or str(error),
+            remedy="Choose another --host or --port; --port 0 takes a free one.",
+        ) from error
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _ignore_repeated_signals() -> None:
+    """uvicorn stops gracefully on a signal and then raises it again, which would end us with an error."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
