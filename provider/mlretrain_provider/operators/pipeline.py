@@ -1,0 +1,121 @@
+"""What every operator shares: the pipeline it works for, and the places where its state lives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from mlretrain import wire
+from mlretrain.errors import NotFound
+from mlretrain.ledger import Ledger
+from mlretrain.ports import ArtifactStore, ModelRegistry, RunTracker
+from mlretrain.runtime.contract import run_slug
+from mlretrain.runtime.store import open_store
+from mlretrain_provider.failures import plain_failures
+from mlretrain_provider.hooks.mlflow import MLflowHook
+from mlretrain_provider.hooks.storage import storage_env
+from mlretrain_provider.run import RunIdentity
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+MEASURE, DECIDE, ACT = "#dbeafe", "#fef3c7", "#dcfce7"
+"""Colours of the three kinds of steps in the graph."""
+
+
+class PipelineOperator(BaseOperator):
+    """Work of one pipeline in one run. Subclasses say what in :meth:`perform`.
+
+    :param pipeline: name of the pipeline; also that of the registered model and of the MLflow experiment.
+    :param artifacts_uri: root of the artifact store, ``file://…`` or ``s3://…``.
+    :param mlflow_conn_id: the MLflow connection.
+    :param storage_conn_id: the AWS connection for ``s3://`` places; none: the worker's own environment.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = (
+        "pipeline",
+        "artifacts_uri",
+        "mlflow_conn_id",
+        "storage_conn_id",
+    )
+    ui_fgcolor = "#111827"
+
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        artifacts_uri: str,
+        mlflow_conn_id: str = "mlflow_default",
+        storage_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.artifacts_uri = artifacts_uri
+        self.mlflow_conn_id = mlflow_conn_id
+        self.storage_conn_id = storage_conn_id
+
+    def execute(self, context: Context) -> Any:
+        with plain_failures():
+            return self.perform(RunIdentity.of(context), context)
+
+    def perform(self, run: RunIdentity, context: Context) -> Any:
+        """Do the work; the result becomes the task's XCom."""
+        raise NotImplementedError
+
+    @cached_property
+    def storage_env(self) -> dict[str, str]:
+        """The environment variables that give access to the artifact store and the data."""
+        return storage_env(self.storage_conn_id)
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """The artifact store."""
+        return open_store(self.artifacts_uri, self.storage_env or None)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The pipeline's ledger."""
+        return Ledger(self.store, self.pipeline)
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        """The model registry."""
+        return MLflowHook(self.mlflow_conn_id).registry()
+
+    @cached_property
+    def tracker(self) -> RunTracker:
+        """The experiment tracker."""
+        return MLflowHook(self.mlflow_conn_id).tracker()
+
+    def folder(self, run: RunIdentity, name: str) -> str:
+        """The path, below the store's root, of what ``name`` keeps about this run."""
+        return f"{self.pipeline}/runs/{run_slug(run.run_id)}/{name}"
+
+    def artifact_uri(self, path: str) -> str:
+        """The URI of a path of the store."""
+        return f"{self.store.root_uri.rstrip('/')}/{path}"
+
+    def once(self, path: str, decide: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """What was decided at ``path`` the first time, deciding now if nobody has.
+
+        A task that is cleared, or repeated after a crash, therefore acts on the facts it first saw.
+        """
+        known = self.recall(path)
+        if known is not None:
+            return known
+        decided = wire.to_wire(decide())
+        if self.store.create(path, wire.pretty(decided)):
+            return dict(decided)
+        return dict(json.loads(self.store.read(path)))
+
+    def recall(self, path: str) -> dict[str, Any] | None:
+        """The JSON object at ``path``, or ``None``."""
+        try:
+            return dict(json.loads(self.store.read(path)))
+        except NotFound:
+            return None

@@ -1,0 +1,68 @@
+"""Which run this is: one identity for every operator and sensor, whatever started the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mlretrain import wire
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunIdentity:
+    """A DAG run as the kernel sees it.
+
+    :param window_end: the instant, in data time, that the run is about; see :func:`window_end`.
+    :param conf: what the run was started with: ``reason``, ``cause``, ``params``, ``dry_run``, …
+    """
+
+    dag_id: str
+    run_id: str
+    window_end: datetime
+    try_number: int = 1
+    conf: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, context: Context) -> RunIdentity:
+        """The identity of the run that ``context`` belongs to."""
+        run = context["dag_run"]
+        return cls(
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+            window_end=window_end(context),
+            try_number=context["ti"].try_number,
+            conf=_conf(context),
+        )
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run was started, in a sentence, if anybody said."""
+        return str(self.conf["reason"]) if self.conf.get("reason") else None
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether everything is to be measured and decided, and nothing changed."""
+        return bool(self.conf.get("dry_run"))
+
+
+def _conf(context: Context) -> dict[str, Any]:
+    """The run's conf over the DAG's params, so that a form's defaults count as said."""
+    return {**dict(context.get("params") or {}), **dict(context["dag_run"].conf or {})}
+
+
+def window_end(context: Context) -> datetime:
+    """The end of the run's window, in UTC: ``conf.window_end``, else the data interval's end, else ``run_after``.
+
+    Runs started by hand, by assets or by a monitor have no logical date in Airflow 3, so nothing here may
+    depend on one.
+    """
+    run = context["dag_run"]
+    stated = _conf(context).get("window_end")
+    if stated:
+        return wire.parse_time(str(stated), "dag_run.conf.window_end")
+    return wire.utc(run.data_interval_end or run.run_after)
