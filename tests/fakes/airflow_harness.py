@@ -1,6 +1,6 @@
-"""Runs one task as an Airflow worker does, with a supervisor in memory instead of an API server and a database.
+"""Runs one task as an Airflow worker does, with a supervisor in memory: no API server, no database.
 
-Everything in between is Airflow's own: templates, XComs, skips, deferral, retries, links, the task state store.
+All else is Airflow's own: templates, XComs, skips, deferral, retries, links, the task state store.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Outcome:
     :param state: ``success``, ``failed``, ``up_for_retry``, ``skipped``, ``deferred``, ``up_for_reschedule``.
     :param result: the task's ``return_value`` XCom.
     :param skipped: the tasks that it skipped.
-    :param message: the last message to the supervisor (``DeferTask``, ``SucceedTask`` with its outlet events, …).
+    :param message: the last message to the supervisor (``DeferTask``, ``SucceedTask``, …).
     """
 
     state: str

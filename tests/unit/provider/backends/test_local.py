@@ -1,0 +1,187 @@
+"""Local jobs: started once, found again, followed to the last byte, ended with all their processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlretrain.ports import JobSpec, JobStatus
+from mlretrain_provider.backends import process
+from mlretrain_provider.backends.local import LocalBackend
+
+WAIT_S = 10.0
+
+
+def backend(tmp_path: Path, script: str, **options: object) -> LocalBackend:
+    """A backend whose jobs run ``script``; their request URI is ``$1``."""
+    return LocalBackend(tmp_path / "jobs", command=("/bin/sh", "-c", script, "sh"), **options)  # type: ignore[arg-type]
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def end_of(jobs: LocalBackend, handle: str) -> JobStatus:
+    until(lambda: jobs.status(handle).state != "running")
+    return jobs.status(handle)
+
+
+def job(**fields: object) -> JobSpec:
+    return JobSpec(**{"name": "churn-train-abc", "request_uri": "file:///request.json", **fields})  # type: ignore[arg-type]
+
+
+def test_a_job_gets_its_request_and_environment_and_its_end_is_known(tmp_path: Path) -> None:
+    jobs = backend(tmp_path, 'echo "$1 $COLOUR"')
+    handle = jobs.submit(job(env={"COLOUR": "blue"}))
+    assert end_of(jobs, handle) == JobStatus(state="succeeded", exit_code=0)
+    assert jobs.logs(handle, 0) == ("file:///request.json blue\n", 26)
+    assert jobs.logs(handle, 26) == ("", 26)
+
+
+def test_airflows_own_variables_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_AIRFLOW__STARTUP_MSG", "secret")
+    jobs = backend(tmp_path, "env")
+    handle = jobs.submit(job())
+    end_of(jobs, handle)
+    assert "secret" not in jobs.logs(handle, 0)[0]
+
+
+def test_an_exit_status_is_a_failure_with_its_code(tmp_path: Path) -> None:
+    jobs = backend(tmp_path, "exit 11")
+    status = end_of(jobs, jobs.submit(job()))
+    assert status == JobStatus(state="failed", exit_code=11, reason="the job exited with status 11")
+
+
+def test_a_killed_job_says_so(tmp_path: Path) -> None:
+    jobs = backend(tmp_path, "kill -9 $$")
+    status = end_of(jobs, jobs.submit(job()))
+    assert status.state == "failed"
+    assert status.reason == "the job was ended by SIGKILL (out of memory?)"
+
+
+def test_submitting_twice_finds_the_running_job(tmp_path: Path) -> None:
+    jobs = backend(tmp_path, f"echo started >> {tmp_path}/starts; sleep 60")
+    handle = jobs.submit(job())
+    until((tmp_path / "starts").exists)
+    again = backend(tmp_path, "exit 1")  # another worker's backend: nothing is shared but the folder
+    assert again.submit(job()) == handle
+    assert again.status(handle).state == "running"
+    assert (tmp_path / "starts").read_text() == "started\n"
+    again.cancel(handle)
+    assert again.status(handle).state == "cancelled"
+
+
+def test_an_ended_job_makes_room_for_a_new_one(tmp_path: Path) -> None:
+    failing = backend(tmp_path, "echo first; exit 20")
+    assert end_of(failing, failing.submit(job())).exit_code == 20
+    working = backend(tmp_path, "echo second")
+    handle = working.submit(job())
+    assert end_of(working, handle).state == "succeeded"
+    assert working.logs(handle, 0)[0] == "second\n"
+
+
+def test_names_that_only_differ_in_odd_characters_are_different_jobs(tmp_path: Path) -> None:
+    jobs = backend(tmp_path, "sleep 60")
+    handles = {jobs.submit(job(name=name)) for name in ("a/b", "a b", "ä" * 200)}
+    assert len(handles) == 3
+    for each in handles:
+        jobs.cancel(each)
+
+
+def test_a_job_survives_the_process_that_started_it(tmp_path: Path) -> None:
+    starter = (
+        "import sys; from pathlib import Path; from mlretrain.ports import JobSpec;"
+        "from mlretrain_provider.backends.local import LocalBackend;"
+        f"command = ('/bin/sh', '-c', 'read x < {tmp_path}/go; exit 11');"
+        f"b = LocalBackend(Path({str(tmp_path)!r}) / 'jobs', command=command);"
+        "print(b.submit(JobSpec(name='j', request_uri='r')))"
+    )
+    os.mkfifo(tmp_path / "go")
+    started = subprocess.run([sys.executable, "-c", starter], capture_output=True, text=True, check=True)
+    jobs, handle = backend(tmp_path, "exit 0"), started.stdout.strip()
+    assert jobs.status(handle).state == "running"
+    (tmp_path / "go").write_text("go\n")
+    assert end_of(jobs, handle).exit_code == 11
+
+
+def test_cancel_ends_the_children_too_and_gives_time_to_save(tmp_path: Path) -> None:
+    jobs = backend(
+        tmp_path,
+        f"trap 'echo saved; exit 20' TERM; sleep 61 & echo $! > {tmp_path}/child; touch {tmp_path}/up; wait",
+    )
+    handle = jobs.submit(job())
+    until((tmp_path / "up").exists)
+    child = int((tmp_path / "child").read_text())
+    jobs.cancel(handle)
+    assert jobs.status(handle) == JobStatus(state="cancelled", exit_code=20, reason="cancelled")
+    assert jobs.logs(handle, 0)[0] == "saved\n"
+    until(lambda: process.started_at(child) is None)
+
+
+def test_a_job_that_does_not_stop_is_killed_after_the_grace_period(tmp_path: Path) -> None:
+    jobs = backend(tmp_path, f"trap '' TERM; touch {tmp_path}/up; while :; do sleep 0.1; done", grace_s=0.2)
+    handle = jobs.submit(job())
+    until((tmp_path / "up").exists)
+    jobs.cancel(handle)
+    assert end_of(jobs, handle).state == "cancelled"
+
+
+def test_cancelling_an_ended_job_changes_nothing(tmp_path: Path) -> None:
+    jobs = backend(tmp_path, "exit 0")
+    handle = jobs.submit(job())
+    end_of(jobs, handle)
+    jobs.cancel(handle)
+    assert jobs.status(handle).state == "succeeded"
+
+
+def test_a_job_past_its_time_is_ended_by_whoever_looks(tmp_path: Path) -> None:
+    now = [1000.0]
+    jobs = backend(tmp_path, "sleep 60", clock=lambda: now[0])
+    handle = jobs.submit(job(timeout_s=5))
+    assert jobs.status(handle).state == "running"
+    now[0] += 6
+    status = jobs.status(handle)
+    assert (status.state, status.reason) == ("failed", "timed out after 5 s")
+
+
+def test_a_reused_pid_is_not_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = backend(tmp_path, "exit 0")
+    handle = jobs.submit(job())
+    end_of(jobs, handle)
+    monkeypatch.setattr(process, "started_at", lambda pid: "another time")
+    assert jobs.status(handle).state == "succeeded"
+
+
+def test_logs_that_are_not_utf8_arrive_and_characters_are_never_split(tmp_path: Path) -> None:
+    jobs = backend(
+        tmp_path, r"printf 'caf\351 \303'; read x < " + f"{tmp_path}/go; " + r"printf '\251\n\377'"
+    )
+    os.mkfifo(tmp_path / "go")
+    handle = jobs.submit(job())
+    until(lambda: (Path(handle) / "log").stat().st_size == 6)
+    text, offset = jobs.logs(handle, 0)
+    assert text == r"caf\xe9 "
+    (tmp_path / "go").write_text("go\n")
+    end_of(jobs, handle)
+    assert jobs.logs(handle, offset)[0] == "é\n" + r"\xff"
+
+
+def test_a_lost_folder_is_a_lost_job(tmp_path: Path) -> None:
+    assert backend(tmp_path, "true").status(str(tmp_path / "nothing")).state == "lost"
+    assert backend(tmp_path, "true").logs(str(tmp_path / "nothing"), 0) == ("", 0)
+
+
+def test_a_group_that_is_gone_can_be_ended() -> None:
+    child = subprocess.Popen(["/bin/true"], start_new_session=True)
+    child.wait()
+    process.end_group(child.pid, lambda: False, grace_s=0)
+    assert process.started_at(child.pid) is None
