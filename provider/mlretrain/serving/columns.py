@@ -45,30 +45,20 @@ def to_table(answered: Sequence[Answered], known: pa.Schema | None) -> pa.Table:
     the wider one, in the end string. Values that are no scalars are kept as JSON. A column without any value
     yet has no type yet and is left out.
     """
-    import numpy as np
     import pandas as pd
     import pyarrow as pa
 
     frames = [to_frame(each.rows) for each in answered]
     counts = [len(frame) for frame in frames]
-    columns = _stack(frames)
-    columns["prediction"] = pd.concat(
-        [to_scalars(each.predictions, count) for each, count in zip(answered, counts, strict=True)],
-        ignore_index=True,
-    )
-    columns["model_version"] = pd.Series(np.repeat([each.version for each in answered], counts))
-    columns["served_at"] = pd.Series(np.repeat([each.served_at for each in answered], counts))
-    columns["request_id"] = pd.Series(np.repeat([each.request_id for each in answered], counts))
+    rows = sum(counts)
+    predicted = [to_scalars(each.predictions, count) for each, count in zip(answered, counts, strict=True)]
     types = {} if known is None else {name: known.field(name).type for name in known.names}
-    arrays: dict[str, pa.Array] = {}
-    for name in dict.fromkeys((*types, *columns)):
-        if name not in columns:
-            arrays[name] = pa.nulls(sum(counts), types[name])
-            continue
-        array = to_array(columns[name], types.get(name))
-        if not pa.types.is_null(array.type):
-            arrays[name] = array
-    return pa.table(arrays)
+    stacked = pd.concat(frames, ignore_index=True)
+    stacked["prediction"] = pd.concat(predicted, ignore_index=True)
+    found = {str(name): to_array(stacked[name], types.get(str(name))) for name in stacked.columns}
+    found |= _repeated(answered, counts)
+    arrays = {name: found.get(name, pa.nulls(rows, types.get(name))) for name in (*types, *found)}
+    return pa.table({name: array for name, array in arrays.items() if not pa.types.is_null(array.type)})
 
 
 def to_frame(rows: Any) -> pd.DataFrame:
@@ -116,8 +106,11 @@ def to_scalars(predictions: Any, count: int) -> pd.Series[Any]:
 
 def to_array(values: pd.Series[Any], known: pa.DataType | None) -> pa.Array:
     """``values`` in one of the log's types: ``known`` if they fit, else the narrowest that holds both."""
+    import pandas as pd
     import pyarrow as pa
 
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        values = values.dt.tz_convert(None)
     try:
         array = _plain(pa.Array.from_pandas(values))
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
@@ -174,11 +167,17 @@ def _jsonable(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def _stack(frames: list[pd.DataFrame]) -> dict[str, pd.Series[Any]]:
-    import pandas as pd
+def _repeated(answered: Sequence[Answered], counts: list[int]) -> dict[str, pa.Array]:
+    """What is the same for all rows of a request."""
+    import pyarrow as pa
 
-    stacked = pd.concat(frames, ignore_index=True)
-    return {str(name): stacked[name] for name in stacked.columns}
+    pairs = list(zip(answered, counts, strict=True))
+    kind = pa.timestamp("us", "UTC")
+    return {
+        "model_version": pa.array([each.version for each, n in pairs for _ in range(n)], pa.string()),
+        "served_at": pa.array([each.served_at for each, n in pairs for _ in range(n)], kind),
+        "request_id": pa.array([each.request_id for each, n in pairs for _ in range(n)], pa.string()),
+    }
 
 
 def _length(rows: Any) -> int:

@@ -1,7 +1,7 @@
 """Every answered row in Parquet: what was asked, what was predicted, by which version, when.
 
 Files are ``<folder>/<model>/date=YYYY-MM-DD/part-<time>-<random>.parquet``; they appear whole, by a
-rename, and never change. Until then rows wait in memory: a server that is killed (not by SIGTERM) loses those.
+rename, and never change. Until then rows wait in memory: a server killed by other than SIGTERM loses those.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Count = Callable[[str, int], None]
 """``(model, rows)``"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prediction:
     """One answered request: its rows as MLflow parsed them and what the model gave back."""
 
@@ -129,22 +129,36 @@ class PredictionLog:
             self._wake.clear()
             try:
                 self.flush()
-            except OSError:
+            except Exception:
                 logger.exception("predictions cannot be written to %s; they wait in memory", self._folder)
-                self._wake.clear()
 
     def _write(self, model: str, date: str, predictions: list[Prediction]) -> None:
         import pyarrow.parquet as pq
 
+        table = self._table(model, predictions)
+        if table is None:
+            return
         folder = self._folder / quote(model, safe=" ") / f"date={date}"
         folder.mkdir(parents=True, exist_ok=True)
-        table = to_table(predictions, self._schema(model))
         name = f"part-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.parquet"
         temporary = folder / f".{name}.tmp"
         pq.write_table(table, temporary, compression="zstd")
         temporary.replace(folder / name)
         self._schemas[model] = table.schema
         self._logged(model, table.num_rows)
+
+    def _table(self, model: str, predictions: list[Prediction]) -> pa.Table | None:
+        """The predictions as a table; those that fit in none are dropped and counted."""
+        schema = self._schema(model)
+        try:
+            return to_table(predictions, schema)
+        except Exception as error:  # noqa: BLE001 - a request may hold anything that a model accepts
+            fitting = [each for each in predictions if _fits(each, schema)]
+            fitting = fitting if len(fitting) < len(predictions) else []
+            lost = sum(row_count(each.rows) for each in predictions if each not in fitting)
+            logger.warning("%d rows asked of %s cannot be logged: %s", lost, model, error)
+            self._dropped(model, lost)
+        return self._table(model, fitting) if fitting else None
 
     def _schema(self, model: str) -> pa.Schema | None:
         """The columns that this model's files have so far, also those from before a restart."""
@@ -156,3 +170,11 @@ class PredictionLog:
                 return None
             self._schemas[model] = pq.read_schema(files[-1])
         return self._schemas[model]
+
+
+def _fits(prediction: Prediction, schema: pa.Schema | None) -> bool:
+    try:
+        to_table([prediction], schema)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
