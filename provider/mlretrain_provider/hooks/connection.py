@@ -1,0 +1,29 @@
+"""Connections by id, with an error that says how to create the one that is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from mlretrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+
+def connection(conn_id: str, *, conn_type: str, example: str) -> Connection:
+    """The connection ``conn_id``.
+
+    :param conn_type: the type to create it with, should it be missing.
+    :param example: the further arguments of the command that creates it.
+    Raises :class:`~mlretrain.errors.ConfigError` if there is none.
+    """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise ConfigError(
+            f"there is no Airflow connection {conn_id!r}",
+            remedy=f"Create it: airflow connections add {conn_id} --conn-type {conn_type} {example}",
+        ) from None
