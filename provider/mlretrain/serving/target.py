@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from mlretrain import wire
-from mlretrain.errors import ConfigError, InvalidInput, MlretrainError, TransientError
+from mlretrain.errors import ConfigError, ContractError, InvalidInput, MlretrainError, TransientError
 from mlretrain.ports import VersionStats
 
 ANSWER_S = 10.0
@@ -108,7 +108,16 @@ class LocalTarget:
             method=method,
         )
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
-            return json.loads(answer.read())
+            content = answer.read()
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise ContractError(
+                "what answers there is no model server",
+                where=f"{method} {self.url}{path}",
+                found=repr(content[:80]),
+                remedy="Use the address that `mlretrain serve` printed.",
+            ) from None
 
 
 def _path(model: str) -> str:
