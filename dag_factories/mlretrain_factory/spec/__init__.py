@@ -1,1 +1,1 @@
-"""The YAML's schema, one module per section."""
+"""What may stand in a YAML file: one module per section, every default, every description."""

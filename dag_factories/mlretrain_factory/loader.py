@@ -1,0 +1,221 @@
+"""Files to specs: read, inherit, substitute, validate; one broken file never hides another."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from mlretrain_factory.errors import Position, SpecError, SpecErrors
+from mlretrain_factory.faults import validate
+from mlretrain_factory.inheritance import find_stack, inherited
+from mlretrain_factory.source_map import Node, read_source
+from mlretrain_factory.spec.pipeline import PipelineSpec
+from mlretrain_factory.spec.stack import StackSpec
+from mlretrain_factory.spec.validation import check_expectation
+from mlretrain_factory.substitution import Substitution
+
+SUFFIX = ".pipeline.yaml"
+_SUITE_ARGUMENTS = {"batch_id", "result_format", "catch_exceptions"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSource:
+    """A pipeline as written: what, where, and the suite file's content."""
+
+    path: Path
+    spec: PipelineSpec
+    stack: StackSpec
+    suite: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadResult:
+    """What a folder holds: good pipelines by path, and one report for each broken file."""
+
+    sources: tuple[PipelineSource, ...]
+    errors: Mapping[Path, SpecErrors]
+
+
+def load_spec(path: Path, environ: Mapping[str, str] | None = None, root: Path | None = None) -> PipelineSpec:
+    """The file's spec. Raises :class:`SpecErrors`."""
+    return load_source(path, environ, root).spec
+
+
+def load_folder(folder: Path, environ: Mapping[str, str] | None = None) -> LoadResult:
+    """Every ``*.pipeline.yaml`` below ``folder``, in the order of their paths."""
+    sources: dict[str, PipelineSource] = {}
+    errors: dict[Path, SpecErrors] = {}
+    for path in pipeline_files(folder):
+        try:
+            source = load_source(path, environ, folder)
+            _refuse_second(source, sources)
+        except SpecErrors as problem:
+            errors[path] = problem
+        else:
+            sources[source.spec.pipeline] = source
+    return LoadResult(sources=tuple(sources.values()), errors=errors)
+
+
+def pipeline_files(folder: Path, name: str = "*") -> list[Path]:
+    """The pipeline files below ``folder``, sorted; hidden folders are left out."""
+    found = folder.rglob(f"{name}{SUFFIX}")
+    return sorted(
+        path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts)
+    )
+
+
+def load_source(
+    path: Path, environ: Mapping[str, str] | None = None, root: Path | None = None
+) -> PipelineSource:
+    """The pipeline in the file ``path``. Raises :class:`SpecErrors` with everything that is wrong with it.
+
+    :param environ: the environment that allow-listed ``${env.NAME}`` read; none: the process's.
+    :param root: the highest folder that is searched for defaults and stacks.
+    """
+    written = inherited(path, root)
+    stack_node, substitution, errors = _find_stack(
+        written, path, os.environ if environ is None else environ, root
+    )
+    resolved = _substitute(written, substitution)
+    stack_node = substitution.apply(stack_node) if substitution and stack_node else None
+    errors += substitution.errors if substitution else []
+    spec = _collect(errors, PipelineSpec, resolved, unresolved=substitution is None)
+    stack = _collect(errors, StackSpec, stack_node) if stack_node else None
+    suite = None
+    if spec is not None:
+        errors += _check_agreement(spec, stack, resolved, path)
+        suite = _read_suite(resolved, errors)
+    if errors or spec is None or stack is None:
+        raise SpecErrors(dict.fromkeys(errors))
+    return PipelineSource(path=path, spec=spec, stack=stack, suite=suite)
+
+
+def _find_stack(
+    written: Node, path: Path, environ: Mapping[str, str], root: Path | None
+) -> tuple[Node | None, Substitution | None, list[SpecError]]:
+    name = written.get("stack")
+    if name is None or not isinstance(name.value, str):
+        return None, None, []
+    try:
+        file = find_stack(name, path, root)
+        node = read_source(file)
+    except SpecErrors as problem:
+        return None, None, list(problem.errors)
+    allowed = node.get("env")
+    substitution = Substitution(
+        [_variables(written), _variables(node)],
+        allowed=[each for each in allowed.data if isinstance(each, str)]
+        if allowed and isinstance(allowed.value, list)
+        else [],
+        environ=environ,
+        stack_file=f"stacks/{file.name}",
+    )
+    return node, substitution, []
+
+
+def _variables(node: Node) -> Mapping[str, Node]:
+    found = node.get("vars")
+    return found.value if found and isinstance(found.value, dict) else {}
+
+
+def _substitute(written: Node, substitution: Substitution | None) -> Node:
+    return substitution.apply(written) if substitution else written
+
+
+def _collect(errors: list[SpecError], model: type[Any], node: Node, *, unresolved: bool = False) -> Any:
+    try:
+        return validate(model, node)
+    except SpecErrors as problem:
+        known = {error.position for error in errors}
+        errors += [
+            error
+            for error in problem.errors
+            if error.position not in known and not (unresolved and "${" in (error.found or ""))
+        ]
+        return None
+
+
+def _check_agreement(
+    spec: PipelineSpec, stack: StackSpec | None, node: Node, path: Path
+) -> Iterator[SpecError]:
+    name = node.get("pipeline")
+    expected = path.name.removesuffix(SUFFIX)
+    if path.name.endswith(SUFFIX) and spec.pipeline != expected:
+        yield SpecError(
+            position=name.position if name else Position(str(path)),
+            path="pipeline",
+            message="the pipeline is not named like its file",
+            found=f"'{spec.pipeline}'",
+            allowed=f"'{expected}'",
+            remedy=f"Rename the file to `{spec.pipeline}{SUFFIX}`, or the pipeline.",
+        )
+    if stack is not None and stack.serving is None and spec.deploy.strategy != "none":
+        strategy = node.get("deploy", "strategy")
+        yield SpecError(
+            position=strategy.position if strategy else Position(str(path)),
+            path="deploy.strategy",
+            message=f"the stack `{spec.stack}` serves nothing",
+            found=f"'{spec.deploy.strategy}'",
+            allowed="none",
+            remedy=f"Add `serving: {{conn_id: …}}` to stacks/{spec.stack}.yaml.",
+        )
+
+
+def _refuse_second(source: PipelineSource, sources: Mapping[str, PipelineSource]) -> None:
+    first = sources.get(source.spec.pipeline)
+    if first is not None:
+        raise SpecErrors(
+            [
+                SpecError(
+                    position=Position(str(source.path)),
+                    path="pipeline",
+                    message=f"a second pipeline named `{source.spec.pipeline}`",
+                    found=f"the first in {first.path}",
+                    remedy="Rename one.",
+                )
+            ]
+        )
+
+
+def _read_suite(node: Node, errors: list[SpecError]) -> Mapping[str, Any] | None:
+    written = node.get("validate", "suite")
+    if written is None or written.value is None:
+        return None
+
+    def fault(message: str, remedy: str, found: str | None = None) -> None:
+        found = found or f"'{written.value}'"
+        place = written.position
+        errors.append(
+            SpecError(position=place, path="validate.suite", message=message, remedy=remedy, found=found)
+        )
+
+    folder = Path(written.position.file).parent.resolve()
+    file = (folder / written.value).resolve()
+    if not file.is_relative_to(folder):
+        fault("a suite above this file", "Put it beside or below this file.")
+        return None
+    try:
+        suite = json.loads(file.read_bytes())
+        expectations = suite["expectations"]
+        for each in expectations:
+            arguments = {key: value for key, value in each["kwargs"].items() if key not in _SUITE_ARGUMENTS}
+            check_expectation(each["type"], arguments)
+    except OSError:
+        fault("there is no such suite file", "Correct the path.")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        fault(
+            "not a Great Expectations 1.x suite",
+            'Write JSON: `{"expectations": [{"type": …, "kwargs": {…}}]}`.',
+        )
+    except PydanticCustomError as problem:
+        context = problem.context or {}
+        fault(f"in the suite: {problem.message()}", str(context.get("remedy")), context.get("found"))
+    else:
+        return dict(suite)
+    return None

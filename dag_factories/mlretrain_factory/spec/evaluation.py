@@ -1,0 +1,36 @@
+"""How candidate and champion are scored on the same holdout."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from mlretrain.metrics import HIGHER_IS_BETTER
+from mlretrain_factory.errors import nearest
+from mlretrain_factory.spec.section import Section, fault
+
+
+def _check_metric(value: str) -> str:
+    if value not in HIGHER_IS_BETTER:
+        known = ", ".join(sorted(HIGHER_IS_BETTER))
+        raise fault(
+            "unknown metric",
+            remedy=nearest(value, HIGHER_IS_BETTER, "Choose one of these."),
+            found=f"'{value}'",
+            allowed=known,
+        )
+    return value
+
+
+Metric = Annotated[str, AfterValidator(_check_metric)]
+"""The name of a quality metric."""
+
+
+class EvaluationSpec(Section):
+    """Metrics on the holdout."""
+
+    metrics: tuple[Metric, ...] = Field(min_length=1, description="Metrics to compute.")
+    slices: tuple[str, ...] = Field(
+        default=(), description="Columns by whose values the metrics are also computed."
+    )

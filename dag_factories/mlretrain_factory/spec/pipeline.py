@@ -1,0 +1,98 @@
+"""A whole pipeline: what is to be done, in one file."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mlretrain_factory.spec.data import DataSpec
+from mlretrain_factory.spec.deployment import DeploymentSpec
+from mlretrain_factory.spec.evaluation import EvaluationSpec
+from mlretrain_factory.spec.monitoring import MonitoringSpec
+from mlretrain_factory.spec.notification import NotificationSpec
+from mlretrain_factory.spec.promotion import PromotionSpec
+from mlretrain_factory.spec.retraining import RetrainingSpec
+from mlretrain_factory.spec.schedule import ScheduleSpec
+from mlretrain_factory.spec.section import Section, fault, text
+from mlretrain_factory.spec.stack import Variables
+from mlretrain_factory.spec.training import TrainingSpec
+from mlretrain_factory.spec.validation import ValidationSpec
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+Name = Annotated[
+    str,
+    text(
+        lambda value: bool(_NAME.fullmatch(value)),
+        "not a name",
+        "Use letters, digits, dashes and underscores, at most 100.",
+    ),
+]
+
+
+class PipelineSpec(Section):
+    """What is to be done; the stack says where."""
+
+    version: Literal[1] = Field(description="Version of this format.")
+    pipeline: Name = Field(
+        description="Name of pipeline, registered model and experiment; the file is `<name>.pipeline.yaml`."
+    )
+    stack: Name = Field(description="Where it runs: the name of a file `stacks/<name>.yaml`.")
+    description: str = Field(default="", description="What the model is for; shown in Airflow.")
+    owner: str = Field(
+        default="airflow", min_length=1, description="Who is asked when it fails; shown in Airflow."
+    )
+    tags: tuple[str, ...] = Field(default=(), description="Airflow tags.")
+    schedule: ScheduleSpec | None = Field(
+        default=None, description="When to retrain by itself; left out: only on drift, or by hand."
+    )
+    data: DataSpec = Field(description="What to learn from, and what to predict.")
+    validation: ValidationSpec | None = Field(
+        default=None,
+        alias="validate",
+        description="What must hold for the data; left out: nothing is checked.",
+    )
+    train: TrainingSpec = Field(description="How a candidate is trained.")
+    evaluate: EvaluationSpec = Field(description="How candidate and champion are scored.")
+    promote: PromotionSpec = Field(description="What a candidate must show.")
+    deploy: DeploymentSpec = Field(default=DeploymentSpec(), description="How it gets the traffic.")
+    monitor: MonitoringSpec | None = Field(
+        default=None, description="How it is watched; left out: it is not."
+    )
+    retrain: RetrainingSpec | None = Field(
+        default=None, description="When drift leads to a retraining; left out: the monitor only reports."
+    )
+    notify: tuple[NotificationSpec, ...] = Field(default=(), description="Who is told.")
+    vars: Variables = Field(default={}, description="Values for `${name}`; they win over the stack's.")
+    extends: str | None = Field(
+        default=None, description="Path of a file to inherit from, relative to this one."
+    )
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> PipelineSpec:
+        for i, gate in enumerate(self.promote.gates):
+            at = ("promote", "gates", i)
+            if gate.metric not in self.evaluate.metrics:
+                raise fault(
+                    "a gate on a metric that is not evaluated",
+                    at=(*at, "metric"),
+                    remedy=f"Add `{gate.metric}` to `evaluate.metrics`.",
+                    found=f"'{gate.metric}'",
+                    allowed=", ".join(self.evaluate.metrics),
+                )
+            if gate.slices and not self.evaluate.slices:
+                remedy = "Add columns to `evaluate.slices`."
+                raise fault("a gate on slices, but none are evaluated", at=(*at, "slices"), remedy=remedy)
+        if self.retrain is not None and self.monitor is None:
+            remedy = "Add `monitor`, or remove `retrain`."
+            raise fault("`retrain` needs `monitor`", at=("retrain",), remedy=remedy)
+        if self.data.target in self.data.features.exclude + (self.data.features.include or ()):
+            raise fault(
+                "the target is no feature",
+                at=("data", "features"),
+                remedy="Remove it there.",
+                found=f"'{self.data.target}'",
+            )
+        return self
