@@ -17,6 +17,9 @@ from mlretrain.errors import ConfigError, InvalidInput
 Array = Any
 """A numpy array; numpy is loaded by the caller's data, never by importing this module."""
 
+Scorer = Callable[[Array], Array]
+"""Scores for weights of the rows: resamples x n in, one score per resample out."""
+
 RESAMPLES = 400
 _CLIP = 1e-15
 _MAPE_FLOOR = 2.220446049250313e-16
@@ -43,22 +46,22 @@ class _Rowwise:
     rows: Callable[[_Task], Array]
     finish: Callable[[Array], Array]
 
-    def weighted(self, task: _Task, weights: Array) -> Array:
-        """The metric for each row of ``weights`` (resamples x n)."""
-        return self.finish(weights @ self.rows(task))
+    def scorer(self, task: _Task) -> Scorer:
+        """The metric as a function of weights."""
+        rows = self.rows(task)
+        return lambda weights: self.finish(weights @ rows)
 
 
 @dataclass(frozen=True, slots=True)
 class _Area:
     """The area under the ROC curve; with more than two classes the mean of one against the rest."""
 
-    def weighted(self, task: _Task, weights: Array) -> Array:
-        import numpy as np
-
+    def scorer(self, task: _Task) -> Scorer:
+        """The metric as a function of weights."""
         truth, probabilities = task.one_hot(), task.probabilities()
         columns = [1] if truth.shape[1] == 2 else range(truth.shape[1])
-        areas = [_area(truth[:, each], probabilities[:, each], weights) for each in columns]
-        return np.mean(areas, axis=0) if areas else np.full(len(weights), np.nan)
+        areas = [_area(truth[:, each], probabilities[:, each]) for each in columns]
+        return lambda weights: sum(area(weights) for area in areas) / max(len(areas), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +233,11 @@ def score(metrics: Iterable[str], truth: Array, predictions: Predictions) -> dic
     :raises ConfigError: a metric is unknown.
     :raises InvalidInput: a regression metric is asked of labels.
     """
-    return {name: float(_scores(name, truth, predictions, None)[0]) for name in metrics}
+    import numpy as np
+
+    equal = np.ones((1, len(truth)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {name: float(_scorer(name, truth, predictions)(equal)[0]) for name in metrics}
 
 
 def slice_rows(values: Sequence[Any], top: int) -> dict[str, Array]:
@@ -267,46 +274,60 @@ def difference_interval(
     """
     import numpy as np
 
-    point = _scores(metric, truth, candidate, None)[0] - _scores(metric, truth, champion, None)[0]
-    random = np.random.default_rng(seed)
-    n, differences = len(truth), []
-    for size in _batches(resamples, n):
-        drawn = (np.bincount(random.integers(0, n, n), minlength=n) for _ in range(size))
-        weights = np.stack(list(drawn)).astype(float)
-        ours, theirs = (_scores(metric, truth, each, weights) for each in (candidate, champion))
-        differences.append(ours - theirs)
+    ours, theirs = (_scorer(metric, truth, each) for each in (candidate, champion))
+    n, random = len(truth), np.random.default_rng(seed)
+
+    def difference(weights: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return ours(weights) - theirs(weights)
+
+    def drawn(size: int) -> Array:
+        draws = [np.bincount(random.integers(0, n, n), minlength=n) for _ in range(size)]
+        return np.stack(draws).astype(float)
+
+    point = float(difference(np.ones((1, n)))[0])
+    if not n:
+        return point, point, point
+    resampled = np.concatenate([difference(drawn(size)) for size in _batches(resamples, n)])
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
-    return float(point), float(low), float(high)
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return point, float(low), float(high)
 
 
 def _batches(resamples: int, n: int) -> list[int]:
-    """Sizes that keep a batch of weights below about 64 MB."""
-    size = max(1, min(resamples, 8_000_000 // max(n, 1)))
+    """Sizes that keep the weights of a batch within a processor's cache (4 MB)."""
+    size = max(1, min(resamples, 500_000 // max(n, 1)))
     whole, rest = divmod(resamples, size)
     return [size] * whole + ([rest] if rest else [])
 
 
-def _scores(metric: str, truth: Array, predictions: Predictions, weights: Array | None) -> Array:
+def _scorer(metric: str, truth: Array, predictions: Predictions) -> Scorer:
     import numpy as np
 
     if metric not in METRICS:
         raise ConfigError(f"unknown metric {metric!r}", allowed=", ".join(METRICS))
-    weights = np.ones((1, len(truth))) if weights is None else weights
     if not len(truth):
-        return np.full(len(weights), np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return METRICS[metric].weighted(_Task(np.asarray(truth), predictions), weights)
+        return lambda weights: np.full(len(weights), np.nan)
+    return METRICS[metric].scorer(_Task(np.asarray(truth), predictions))
 
 
-def _area(positive: Array, scores: Array, weights: Array) -> Array:
-    """The share of (positive, negative) pairs in the right order, ties half, for each row of weights."""
+def _area(positive: Array, scores: Array) -> Scorer:
+    """The share of (positive, negative) pairs in the right order, ties half."""
     import numpy as np
 
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
-    hits, sorted_weights = positive[order], weights[:, order]
-    above = np.add.reduceat(sorted_weights * hits, starts, axis=1)
-    below = np.add.reduceat(sorted_weights * (1 - hits), starts, axis=1)
-    pairs = (above * (np.cumsum(below, axis=1) - below / 2)).sum(axis=1)
-    return pairs / (above.sum(axis=1) * below.sum(axis=1))
+    hits = positive[order]
+    tied = len(starts) < len(order)
+
+    def grouped(weights: Array) -> Array:
+        return np.add.reduceat(weights, starts, axis=1) if tied else weights
+
+    def area(weights: Array) -> Array:
+        ordered = weights[:, order]
+        above = grouped(ordered * hits)
+        below = grouped(ordered * (1 - hits))
+        pairs = (above * (np.cumsum(below, axis=1) - below / 2)).sum(axis=1)
+        return pairs / (above.sum(axis=1) * below.sum(axis=1))
+
+    return area
