@@ -56,7 +56,8 @@ def _conf(context: Context) -> dict[str, Any]:
 
 
 def window_end(context: Context) -> datetime:
-    """The end of the run's window, in UTC: ``conf.window_end``, else the data interval's end, else ``run_after``.
+    """The end of the run's window, in UTC: ``conf.window_end``, else the data interval's end, else
+    ``run_after``.
 
     Runs started by hand, by assets or by a monitor have no logical date in Airflow 3, so nothing here may
     depend on one.

@@ -14,6 +14,7 @@ from unittest import mock
 import structlog
 from airflow.sdk import DAG
 from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
+from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.serde import deserialize, serialize
 
@@ -53,7 +54,7 @@ class Supervisor:
 
     def _on_GetTaskStateStore(self, msg: comms.GetTaskStateStore) -> Any:
         if (msg.ti_id, msg.key) not in self.store:
-            return comms.ErrorResponse(error=comms.ErrorType.TASK_STORE_NOT_FOUND)
+            return comms.ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
         return comms.TaskStateStoreResult(value=self.store[msg.ti_id, msg.key])
 
     def _on_SetTaskStateStore(self, msg: comms.SetTaskStateStore) -> None:
@@ -64,7 +65,7 @@ class Supervisor:
 
     def _on_TriggerDagRun(self, msg: comms.TriggerDagRun) -> Any:
         if (msg.dag_id, msg.run_id) in self.dag_runs:
-            return comms.ErrorResponse(error=comms.ErrorType.DAGRUN_ALREADY_EXISTS)
+            return comms.ErrorResponse(error=ErrorType.DAGRUN_ALREADY_EXISTS)
         self.dag_runs[msg.dag_id, msg.run_id] = msg
         return comms.OKResponse(ok=True)
 
@@ -74,11 +75,11 @@ class Supervisor:
 
     def _on_GetConnection(self, msg: comms.GetConnection) -> comms.ErrorResponse:
         return comms.ErrorResponse(
-            error=comms.ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id}
+            error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id}
         )
 
     def _on_GetVariable(self, msg: comms.GetVariable) -> comms.ErrorResponse:
-        return comms.ErrorResponse(error=comms.ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
+        return comms.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
 
 
 @dataclass

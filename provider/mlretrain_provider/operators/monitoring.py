@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk.exceptions import AirflowSkipException
+from mlretrain.drift.policy import DriftPolicy, DriftReport, compare
+from mlretrain.drift.profile import DriftProfile
+from mlretrain.drift.report import render_html
 
-from mlretrain_provider.operators.pipeline import ACT, DECIDE, MEASURE, PipelineOperator
+from mlretrain import wire
+from mlretrain.errors import ConfigError, InvalidInput
+from mlretrain.policy.retrain import RetrainPolicy, WindowRecord, decide
+from mlretrain.ports import CHAMPION, ModelVersion
+from mlretrain.runtime.contract import StepRequest
+from mlretrain.windows import retrains
+from mlretrain_provider.operators.data import dataset_uri, resolve_window
+from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator
 from mlretrain_provider.operators.step import StepOperator
+from mlretrain_provider.operators.training import run_tags
+from mlretrain_provider.run import RunIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from mlretrain.data.dataset import Dataset
 
 
 class ProfileDataOperator(StepOperator):
     """Profile a window of data in one scan.
 
-    Returns ``{profile_uri, rows, dataset_uri, start, end}``; a window without any data skips the task and what
-    depends on it. Idempotent as every :class:`StepOperator`.
+    Returns ``{profile_uri, rows, dataset_uri, start, end}``; a window without any data skips the task and
+    what depends on it. Idempotent as every :class:`StepOperator`.
 
     :param dataset: what :class:`ResolveDataOperator` returned; or give ``uri``.
     :param uri: a file, a glob or a folder, resolved here.
     :param time_column: the column that holds each row's time.
-    :param window: length of the window that ends at the run's window end: seconds, or ``"7d"``; none: all data.
+    :param window: length of the window that ends at the run's window end, in seconds or as ``"7d"``.
     :param format: ``parquet`` or ``csv``; none: by the files' names.
     :param columns: ``{include, exclude}``; none: every column.
     """
@@ -58,12 +76,45 @@ class ProfileDataOperator(StepOperator):
         self.format = format
         self.columns = columns
 
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        self._dataset_uri = self._resolve(run)
+        return super().perform(run, context)
+
+    def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        return {"dataset_uri": self._dataset_uri, "columns": self.columns}
+
+    def finish(self, request: StepRequest, result: Mapping[str, Any]) -> dict[str, Any]:
+        return {**result, "dataset_uri": self._dataset_uri}
+
+    def _resolve(self, run: RunIdentity) -> str:
+        if self.dataset is not None:
+            return dataset_uri(self.dataset)
+        if self.uri is None:
+            raise ConfigError("nothing to profile", where=self.task_id, remedy="Give dataset or uri.")
+        path = f"{self.folder(run, self.task_id)}/dataset.json"
+        try:
+            self.once(path, lambda: wire.to_wire(self._window(str(self.uri), run)))
+        except InvalidInput as error:
+            raise AirflowSkipException(f"Nothing to measure up to {run.window_end}: {error}") from None
+        return self.artifact_uri(path)
+
+    def _window(self, uri: str, run: RunIdentity) -> Dataset:
+        return resolve_window(
+            uri=uri,
+            time_column=self.time_column,
+            window=self.window,
+            format=self.format,
+            end=run.window_end,
+            env=self.storage_env or None,
+        )
+
 
 class DetectDriftOperator(PipelineOperator):
     """Compare a window with the champion's own training data, as its stored profile remembers it.
 
-    Returns ``{verdict, share, rows, summary, champion, report_uri, drifted}``, the verdict being ``drift``, ``stable``
-    or ``insufficient``. Without a champion the task is skipped. Idempotent: a window is recorded once per champion.
+    Returns ``{verdict, share, rows, summary, champion, report_uri, drifted}``, the verdict being ``drift``,
+    ``stable`` or ``insufficient``. Without a champion the task is skipped. Idempotent: a window is recorded
+    once per champion.
 
     :param profile: what :class:`ProfileDataOperator` returned.
     :param policy: ``{defaults, columns, share, min_rows, prediction_threshold}``; none: the defaults.
@@ -79,14 +130,91 @@ class DetectDriftOperator(PipelineOperator):
         self.profile = profile
         self.policy = policy
 
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
+        if champion is None:
+            raise AirflowSkipException(
+                "There is no champion yet, so nothing that the window could differ from."
+            )
+        current = self._profile(self.profile["profile_uri"])
+        reference = self._reference(champion)
+        report = compare(reference, current, wire.from_wire(DriftPolicy, dict(self.policy or {})))
+        folder = f"{self.folder(run, self.task_id)}/v{champion.version}"
+        title = f"{self.pipeline} {run.window_end:%Y-%m-%d %H:%M} beside version {champion.version}"
+        self.store.write(f"{folder}/report.json", wire.pretty(report))
+        self.store.write(f"{folder}/report.html", render_html(report, reference, current, title).encode())
+        result = {
+            "verdict": report.verdict,
+            "share": report.share,
+            "rows": report.rows,
+            "summary": report.summary,
+            "champion": champion.version,
+            "report_uri": self.artifact_uri(f"{folder}/report.html"),
+            "drifted": [column.name for column in report.columns if column.drifted],
+        }
+        self._remember(run, result, current)
+        self._chart(run, report, champion.version)
+        self.log.info("%s: %s", report.verdict, report.summary)
+        return result
+
+    def _remember(self, run: RunIdentity, result: Mapping[str, Any], current: DriftProfile) -> None:
+        signal = {"drift": True, "stable": False}.get(result["verdict"])
+        self.windows.record(
+            WindowRecord(
+                pipeline=self.pipeline,
+                window_start=current.start or run.window_end,
+                window_end=run.window_end,
+                rows=result["rows"],
+                champion=result["champion"],
+                signals={"drift": signal},
+                summary=result["summary"],
+                report_uri=result["report_uri"],
+            )
+        )
+
+    def _chart(self, run: RunIdentity, report: DriftReport, champion: str) -> None:
+        """Log the effects to an MLflow run, so that MLflow draws them over the windows."""
+        instant = f"{run.window_end:%Y-%m-%dT%H:%M}"
+        mlflow_run_id = self.tracker.open_run(
+            self.pipeline,
+            f"monitor-{instant}-v{champion}",
+            f"monitor {instant}",
+            {**run_tags(run, pipeline=self.pipeline), "mlretrain.champion": champion},
+        )
+        effects = {f"drift.{_metric(each.name)}": each.effect for each in report.columns}
+        metrics = {"drift_share": report.share, "rows": float(report.rows), **effects}
+        known = {name: value for name, value in metrics.items() if value is not None and isfinite(value)}
+        self.tracker.log(mlflow_run_id, metrics=known)
+        self.tracker.close_run(mlflow_run_id, "FINISHED")
+
+    def _reference(self, champion: ModelVersion) -> DriftProfile:
+        uri = champion.tags.get("mlretrain.profile_uri")
+        if uri is None:
+            raise ConfigError(
+                "the champion has no profile of its training data",
+                where=f"{champion.name} version {champion.version}",
+                remedy="Retrain it through the pipeline, or tag the version with mlretrain.profile_uri.",
+            )
+        return self._profile(uri)
+
+    def _profile(self, uri: str) -> DriftProfile:
+        return wire.from_wire(DriftProfile, self.read_json(uri))
+
+
+def _metric(column: str) -> str:
+    """The column's name with the characters that MLflow allows in a metric's name."""
+    return re.sub(r"[^\w .:/-]", "_", column)
+
 
 class RetrainPolicyOperator(PipelineOperator):
     """Decide whether to retrain, from the recorded windows and the ledger alone.
 
-    Returns ``{verdict, reason, run_id, window_end, cause, champion}``, the verdict being ``retrain`` or ``keep``. Idempotent: the
-    decision about a window is the same whenever it is taken, and a request is written to the ledger once.
+    Returns ``{verdict, reason, run_id, window_end, cause, champion}``, the verdict being ``retrain`` or
+    ``keep``. Idempotent: the decision about a window is the same whenever it is taken, and a request is
+    written to the ledger once.
 
-    :param drift: what :class:`DetectDriftOperator` returned; it orders the tasks and is shown beside the decision.
+    :param drift: what :class:`DetectDriftOperator` returned; it orders the tasks and is shown beside the
+        decision.
     :param policy: ``{signals, violated, of, latest, cooldown_s, min_new_rows, budget_max, budget_per_s}``.
     """
 
@@ -103,6 +231,28 @@ class RetrainPolicyOperator(PipelineOperator):
         super().__init__(**kwargs)
         self.drift = drift
         self.policy = policy
+
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
+        decision = decide(
+            wire.from_wire(RetrainPolicy, dict(self.policy or {})),
+            self.windows.all(),
+            retrains(self.ledger),
+            window_end=run.window_end,
+            champion=champion.version if champion else "",
+        )
+        self.log.info("%s: %s", decision.verdict, decision.reason)
+        if decision.verdict == "retrain":
+            requested = replace(run, run_id=decision.run_id)
+            self.append(requested, "retrain_requested", reason=decision.reason)
+        return {
+            "verdict": decision.verdict,
+            "reason": decision.reason,
+            "run_id": decision.run_id,
+            "window_end": run.window_end.isoformat(),
+            "cause": "drift",
+            "champion": champion.version if champion else None,
+        }
 
 
 class TriggerRetrainOperator(TriggerDagRunOperator):
@@ -122,3 +272,12 @@ class TriggerRetrainOperator(TriggerDagRunOperator):
         kwargs = {"skip_when_already_exists": True, "logical_date": None, **kwargs}
         super().__init__(trigger_dag_id=trigger_dag_id, **kwargs)
         self.decision = decision
+
+    def execute(self, context: Context) -> None:
+        decision = self.decision
+        if decision["verdict"] != "retrain":
+            raise AirflowSkipException(f"No retraining: {decision['reason']}")
+        self.trigger_run_id = str(decision["run_id"])
+        self.note = str(decision["reason"])
+        self.conf = {name: decision[name] for name in ("reason", "window_end", "cause")}
+        super().execute(context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,10 +12,11 @@ from airflow.sdk import BaseOperator
 
 from mlretrain import wire
 from mlretrain.errors import NotFound
-from mlretrain.ledger import Ledger
+from mlretrain.ledger import EventKind, Ledger, LedgerEvent
 from mlretrain.ports import ArtifactStore, ModelRegistry, RunTracker
 from mlretrain.runtime.contract import run_slug
-from mlretrain.runtime.store import open_store
+from mlretrain.runtime.store import join_uri, open_store, read_uri
+from mlretrain.windows import WindowLog
 from mlretrain_provider.failures import plain_failures
 from mlretrain_provider.hooks.mlflow import MLflowHook
 from mlretrain_provider.hooks.storage import storage_env
@@ -83,6 +85,11 @@ class PipelineOperator(BaseOperator):
         return Ledger(self.store, self.pipeline)
 
     @cached_property
+    def windows(self) -> WindowLog:
+        """The windows that were measured."""
+        return WindowLog(self.store, self.pipeline)
+
+    @cached_property
     def registry(self) -> ModelRegistry:
         """The model registry."""
         return MLflowHook(self.mlflow_conn_id).registry()
@@ -98,7 +105,42 @@ class PipelineOperator(BaseOperator):
 
     def artifact_uri(self, path: str) -> str:
         """The URI of a path of the store."""
-        return f"{self.store.root_uri.rstrip('/')}/{path}"
+        return join_uri(self.store.root_uri, path)
+
+    def read_json(self, uri: str) -> Any:
+        """The JSON kept at ``uri``."""
+        return json.loads(read_uri(uri, self.storage_env or None))
+
+    def settled(self, run: RunIdentity) -> LedgerEvent | None:
+        """The event that ended the run for good, if one has: from then on none of its tasks changes anything.
+
+        A run that failed is not settled: its cleared tasks go on where it stopped.
+        """
+        ends = [event for event in self.ledger.of_run(run.run_id) if _is_end(event)]
+        if ends:
+            self.log.info("The run has ended (%s: %s); nothing is changed.", ends[-1].kind, ends[-1].reason)
+        return ends[-1] if ends else None
+
+    def recorded(self, run: RunIdentity, kind: str) -> LedgerEvent | None:
+        """The run's last event of this kind."""
+        found = [event for event in self.ledger.of_run(run.run_id) if event.kind == kind]
+        return found[-1] if found else None
+
+    def append(self, run: RunIdentity, kind: EventKind, **fields: Any) -> LedgerEvent:
+        """Write what this run has done to the ledger, unless it is there; the event as it stands there."""
+        event = LedgerEvent(
+            pipeline=self.pipeline,
+            run_id=run.run_id,
+            kind=kind,
+            at=datetime.now(UTC),
+            window_end=run.window_end,
+            **fields,
+        )
+        if self.ledger.append(event):
+            return event
+        same = (event.kind, event.version, event.outcome)
+        found = [e for e in self.ledger.of_run(run.run_id) if (e.kind, e.version, e.outcome) == same]
+        return found[-1] if found else event
 
     def once(self, path: str, decide: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """What was decided at ``path`` the first time, deciding now if nobody has.
@@ -119,3 +161,10 @@ class PipelineOperator(BaseOperator):
             return dict(json.loads(self.store.read(path)))
         except NotFound:
             return None
+
+
+FINAL = ("promoted", "rejected", "rolled_back", "dry_run")
+
+
+def _is_end(event: LedgerEvent) -> bool:
+    return event.kind in ("promoted", "rolled_back") or (event.kind == "concluded" and event.outcome in FINAL)

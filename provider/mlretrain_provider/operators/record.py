@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TriggerRule
 
+from mlretrain.ledger import LedgerEvent
+from mlretrain.runtime.contract import REQUEST_FILE
 from mlretrain_provider.operators.pipeline import ACT, PipelineOperator
+from mlretrain_provider.operators.registry import drop_challenger
+from mlretrain_provider.run import RunIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+MONITOR = "monitor"
+_BROKEN = ("failed", "upstream_failed")
+
 
 class RecordRunOperator(PipelineOperator):
-    """Conclude a run: outcome to the ledger, the MLflow run closed, the version tagged.
+    """Conclude a run: the outcome to the ledger, the MLflow run closed, the version tagged.
 
-    Returns ``{outcome, reason, event, version}``. It runs whatever happened before, also as a teardown.
-    Idempotent: a conclusion is written once, and a final one (promoted, rejected, rolled back, dry run) stays.
+    Returns ``{outcome, reason, event, version}``. The outcome is ``promoted``, ``rejected``, ``rolled_back``,
+    ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift``, ``stable``,
+    ``skipped`` or ``failed``. It runs whatever happened before, also as a teardown. Idempotent: a conclusion
+    is written once, and one for good stays.
 
     :param kind: the DAG's kind: ``retrain``, ``monitor`` or ``rollback``.
     """
@@ -28,3 +38,83 @@ class RecordRunOperator(PipelineOperator):
     def __init__(self, *, kind: str = "retrain", **kwargs: Any) -> None:
         super().__init__(**{"trigger_rule": TriggerRule.ALL_DONE, **kwargs})
         self.kind = kind
+
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        states = self._states(run, context)
+        if self.kind == MONITOR:
+            outcome, reason, version = self._monitored(run, states)
+        else:
+            outcome, reason, version = self._conclude(run, states)
+        self.log.info("%s: %s", outcome, reason)
+        return {"outcome": outcome, "reason": reason, "event": outcome, "version": version}
+
+    def _states(self, run: RunIdentity, context: Context) -> dict[str, str]:
+        """The states of the run's other tasks."""
+        found = context["ti"].get_task_states(dag_id=run.dag_id, run_ids=[run.run_id]).get(run.run_id) or {}
+        return {task: str(state) for task, state in found.items() if task != self.task_id}
+
+    def _monitored(self, run: RunIdentity, states: Mapping[str, str]) -> tuple[str, str, str | None]:
+        failed = _failed(states)
+        if failed:
+            return "failed", failed, None
+        windows = [each for each in self.windows.all() if each.window_end == run.window_end]
+        if not windows:
+            return "skipped", "there was nothing to measure", None
+        window = windows[-1]
+        return ("drift" if window.signals.get("drift") else "stable"), window.summary, window.champion
+
+    def _conclude(self, run: RunIdentity, states: Mapping[str, str]) -> tuple[str, str, str | None]:
+        events = self.ledger.of_run(run.run_id)
+        outcome, reason, version = outcome_of(events, states)
+        self._close(run, "FAILED" if outcome == "failed" else "FINISHED")
+        registered = _last(events, "registered")
+        if registered is not None and registered.version is not None:
+            tags = {"mlretrain.outcome": outcome, "mlretrain.outcome_reason": reason}
+            self.registry.tag(self.pipeline, registered.version, tags)
+            drop_challenger(self, registered.version)
+        self.append(run, "concluded", version=version, outcome=outcome, reason=reason)
+        return outcome, reason, version
+
+    def _close(self, run: RunIdentity, status: str) -> None:
+        """End the MLflow runs that this run opened; they are named in its requests."""
+        for path in self.store.list(f"{self.folder(run, 'train')}-"):
+            if path.endswith(f"/{REQUEST_FILE}"):
+                mlflow_run_id = json.loads(self.store.read(path))["frozen"].get("mlflow_run_id")
+                if mlflow_run_id:
+                    self.tracker.close_run(mlflow_run_id, "FAILED" if status == "FAILED" else "FINISHED")
+
+
+def outcome_of(events: tuple[LedgerEvent, ...], states: Mapping[str, str]) -> tuple[str, str, str | None]:
+    """How a run ended, why, and which version it is about: by its ledger first, then by its tasks."""
+    for event in reversed(events):
+        if event.kind in ("promoted", "rolled_back"):
+            return event.kind, event.reason or event.kind, event.version
+    gated = _last(events, "gated")
+    registered = _last(events, "registered")
+    version = registered.version if registered else None
+    if gated is not None and gated.outcome == "dry_run":
+        return "dry_run", f"dry run: {gated.reason}", version
+    if gated is not None and gated.outcome == "reject":
+        return "rejected", gated.reason or "a gate does not hold", version
+    failed = _failed(states)
+    if failed:
+        return "failed", failed, version
+    if gated is not None:
+        return "rejected", "not promoted, though the gates hold", version
+    skipped = sorted(task for task, state in states.items() if state == "skipped")
+    if skipped and version is None:
+        return "skipped", f"skipped: {', '.join(skipped)}", None
+    return "finished", "every task has run", version
+
+
+def _failed(states: Mapping[str, str]) -> str | None:
+    """The tasks that failed first, or else those that could not run, in a sentence."""
+    for state in _BROKEN:
+        tasks = sorted(task for task, found in states.items() if found == state)
+        if tasks:
+            return f"{', '.join(tasks)} failed" if state == "failed" else f"{', '.join(tasks)} could not run"
+    return None
+
+
+def _last(events: tuple[LedgerEvent, ...], kind: str) -> LedgerEvent | None:
+    return next((event for event in reversed(events) if event.kind == kind), None)

@@ -1,21 +1,36 @@
-"""The registry: a version for the candidate, the gate before it, and the champion's crown."""
+"""The registry: a version for the candidate, the gate before it, and the champion's alias."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowSkipException
+
+from mlretrain import wire
+from mlretrain.errors import InvalidInput, NotFound
+from mlretrain.gates.promotion import Evaluation, Gate, PromotionVerdict, judge
+from mlretrain.ports import CHALLENGER, CHAMPION, ModelVersion
+from mlretrain_provider.hooks.model_server import ModelServerHook
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator
+from mlretrain_provider.operators.training import run_tags
+from mlretrain_provider.run import RunIdentity
+from mlretrain_provider.skipping import skip_rest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+def version_number(version: Mapping[str, Any] | str | int) -> str:
+    """The version that an upstream task's result, or a number, means."""
+    return str(version["version"] if isinstance(version, Mapping) else version)
+
+
 class RegisterModelOperator(PipelineOperator):
     """Register the candidate as a model version, with its evidence as tags and the alias ``challenger``.
 
-    Returns ``{name, version, model_uri}``. Idempotent: the version belongs to the MLflow run, so there is one
-    for each; once the run is concluded, the recorded version is returned and nothing is touched.
+    Returns ``{name, version, model_uri, mlflow_run_id}``. Idempotent: a run registers one version; once it
+    has, and all the more when the run has ended, that version is returned.
 
     :param training: what :class:`TrainModelOperator` returned.
     :param evaluation: what :class:`EvaluateModelOperator` returned.
@@ -38,16 +53,57 @@ class RegisterModelOperator(PipelineOperator):
         self.evaluation = evaluation
         self.version_tags = version_tags
 
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        if self.settled(run):
+            registered = self.recorded(run, "registered")
+            if registered is None:
+                raise AirflowSkipException("The run ended without a version; none is registered now.")
+            return dict(registered.evidence)
+        # Register, then alias, then ledger: each is repeated harmlessly if a crash came between.
+        mlflow_run_id = str(self.training["mlflow_run_id"])
+        version = self.registry.register(
+            self.pipeline, self.training["model_uri"], mlflow_run_id, self._tags(run)
+        )
+        self.registry.set_alias(self.pipeline, CHALLENGER, version.version)
+        result = {
+            "name": version.name,
+            "version": version.version,
+            "model_uri": version.model_uri,
+            "mlflow_run_id": mlflow_run_id,
+        }
+        self.append(run, "registered", version=version.version, reason=run.reason, evidence=result)
+        self.log.info("%s version %s is the challenger.", version.name, version.version)
+        return result
+
+    def _tags(self, run: RunIdentity) -> dict[str, str]:
+        evaluation = self.evaluation or {}
+        facts = {
+            "profile_uri": self.training.get("profile_uri"),
+            "prediction_profile_uri": evaluation.get("prediction_profile_uri"),
+            "holdout_sha256": self.training.get("holdout_sha256"),
+            "evaluation_uri": evaluation.get("evaluation_uri"),
+            "champion_before": evaluation.get("champion_version"),
+            "key": self.training.get("key"),
+        }
+        metrics = {f"metric.{name}": value for name, value in (evaluation.get("metrics") or {}).items()}
+        tags = {f"mlretrain.{name}": str(value) for name, value in {**facts, **metrics}.items() if value}
+        fingerprint = self.training.get("dataset_fingerprint")
+        return {
+            **dict(self.version_tags or {}),
+            **run_tags(run, pipeline=self.pipeline, fingerprint=fingerprint),
+            **tags,
+        }
+
 
 class PromotionGateOperator(PipelineOperator):
     """Judge the candidate by the gates; a rejection succeeds and skips the rest of the run.
 
     Returns ``{verdict, outcome, reason, checks_uri, champion_version}``, ``outcome`` being ``promote``,
-    ``reject`` or ``dry_run``. Gates fail closed. Idempotent: it only records; once the run is concluded, the
-    recorded verdict is returned.
+    ``reject`` or ``dry_run``. Gates fail closed. Idempotent: it only records, and clearing it judges again by
+    the gates of now; once the run has ended, the recorded verdict is returned.
 
     :param evaluation: what :class:`EvaluateModelOperator` returned.
-    :param gates: each ``{metric, min?, max?, versus?, min_improvement?, confidence?, slices?, max_drop?, …}``.
+    :param gates: each ``{metric, min?, max?, versus?, min_improvement?, confidence?, slices?, max_drop?}``.
     :param mode: ``enforce``, or ``dry_run``: judge, record, promote nothing. A run whose conf or form says
         ``dry_run`` is one whatever the mode.
     """
@@ -69,12 +125,64 @@ class PromotionGateOperator(PipelineOperator):
         self.gates = gates
         self.mode = mode
 
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        gated = self.recorded(run, "gated")
+        result = dict(gated.evidence) if self.settled(run) and gated is not None else self._judge(run)
+        if result["outcome"] == "promote":
+            return result
+        return skip_rest(context, result)
+
+    def _judge(self, run: RunIdentity) -> dict[str, Any]:
+        evaluation = wire.from_wire(Evaluation, self.read_json(self.evaluation["evaluation_uri"]))
+        verdict = judge(tuple(wire.from_wire(Gate, dict(gate)) for gate in self.gates), evaluation)
+        path = f"{self.folder(run, self.task_id)}/verdict.json"
+        self.store.write(path, wire.pretty(verdict))
+        for line in _table(verdict):
+            self.log.info("%s", line)
+        dry_run = self.mode == "dry_run" or run.dry_run
+        outcome = "dry_run" if dry_run else verdict.verdict
+        result = {
+            "verdict": verdict.verdict,
+            "outcome": outcome,
+            "reason": verdict.reason,
+            "checks_uri": self.artifact_uri(path),
+            "champion_version": evaluation.champion_version,
+        }
+        registered = self.recorded(run, "registered")
+        self.append(
+            run,
+            "gated",
+            version=registered.version if registered else None,
+            previous=evaluation.champion_version,
+            outcome=outcome,
+            reason=verdict.reason,
+            evidence=result,
+        )
+        self.log.info("%s%s: %s", verdict.verdict, " (dry run)" if dry_run else "", verdict.reason)
+        return result
+
+
+def _table(verdict: PromotionVerdict) -> list[str]:
+    """The evidence, one line for each check."""
+    head = ("gate", "observed", "required", "")
+    rows = [
+        (check.name, str(check.observed), str(check.required), "holds" if check.passed else "FAILS")
+        for check in verdict.checks
+    ]
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)
+    ]
+    notes = [f"  {check.note}" if check.note else "" for check in verdict.checks]
+    return [lines[0], *(f"{line}{note}" for line, note in zip(lines[1:], notes, strict=True))]
+
 
 class PromoteModelOperator(PipelineOperator):
     """Make a version the champion: all traffic, the alias, the ledger.
 
-    Returns ``{name, version, previous, promoted}``. Idempotent: every act is repeated harmlessly until the ledger
-    says ``promoted``, which comes last; after that, and in a concluded run, nothing is touched.
+    Returns ``{name, version, previous}``. Idempotent: every act is repeated harmlessly until the ledger says
+    ``promoted``, which comes last; after that, and in a run that has ended, nothing is touched. A candidate
+    that was judged beside another champion than the present one is refused.
 
     :param version: what :class:`RegisterModelOperator` returned, or a version number.
     :param serving_conn_id: the model server's connection; none: nothing is served.
@@ -89,3 +197,58 @@ class PromoteModelOperator(PipelineOperator):
         super().__init__(**kwargs)
         self.version = version
         self.serving_conn_id = serving_conn_id
+
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        version = version_number(self.version)
+        end = self.settled(run)
+        if end is not None:
+            return {"name": self.pipeline, "version": end.version, "previous": end.previous}
+        path = promotion_path(self, run)
+        # Decided first, so that a repetition after the alias has moved still knows who was champion before.
+        decision = self.once(path, lambda: {"version": version, "previous": self._previous(run, version)})
+        if self.serving_conn_id:
+            ModelServerHook(self.serving_conn_id).target().apply(self.pipeline, {version: 100})
+        self.registry.set_alias(self.pipeline, CHAMPION, version)
+        drop_challenger(self, version)
+        self.registry.tag(self.pipeline, version, {"mlretrain.outcome": "promoted"})
+        gated = self.recorded(run, "gated")
+        self.append(
+            run,
+            "promoted",
+            version=version,
+            previous=decision["previous"],
+            outcome="promoted",
+            reason=gated.reason if gated else run.reason,
+        )
+        self.log.info(
+            "Version %s is the champion; before it was %s.", version, decision["previous"] or "none"
+        )
+        return {"name": self.pipeline, "version": version, "previous": decision["previous"]}
+
+    def _previous(self, run: RunIdentity, version: str) -> str | None:
+        if self.registry.version(self.pipeline, version) is None:
+            raise NotFound("no such version", where=self.pipeline, found=version)
+        champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
+        current = champion.version if champion else None
+        gated = self.recorded(run, "gated")
+        if gated is not None and current not in (gated.previous, version):
+            raise InvalidInput(
+                "the champion has changed since the candidate was judged",
+                where=f"{run.dag_id}/{self.task_id}",
+                found=f"version {current}",
+                allowed=f"version {gated.previous}",
+                remedy="Start a new retraining.",
+            )
+        return None if current == version else current
+
+
+def promotion_path(operator: PipelineOperator, run: RunIdentity) -> str:
+    """Where a run keeps whom it promotes and who was champion before."""
+    return f"{operator.folder(run, 'promotion')}/decision.json"
+
+
+def drop_challenger(operator: PipelineOperator, version: str | None) -> None:
+    """Take the alias ``challenger`` from ``version``; another run's challenger keeps it."""
+    challenger: ModelVersion | None = operator.registry.version(operator.pipeline, f"@{CHALLENGER}")
+    if challenger is not None and challenger.version == version:
+        operator.registry.set_alias(operator.pipeline, CHALLENGER, None)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlretrain.errors import ConfigError
+from mlretrain.ports import CHAMPION
+from mlretrain.runtime.contract import StepRequest
+from mlretrain_provider.operators.data import dataset_uri
 from mlretrain_provider.operators.step import StepOperator
+from mlretrain_provider.run import RunIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -14,7 +19,8 @@ if TYPE_CHECKING:
 class TrainModelOperator(StepOperator):
     """Train a candidate model and log it to MLflow.
 
-    Returns ``{model_uri, mlflow_run_id, profile_uri, holdout_uri, holdout_sha256, features, rows, metrics}``.
+    Returns ``{model_uri, mlflow_run_id, profile_uri, holdout_uri, holdout_sha256, features, rows, metrics,
+    key, dataset_fingerprint}``.
     The MLflow run is opened before the job starts and found again on a retry, so that user code logs live and
     to one run. Idempotent as every :class:`StepOperator`.
 
@@ -23,8 +29,8 @@ class TrainModelOperator(StepOperator):
     :param target: the column to predict.
     :param entrypoint: ``package.module:function`` that takes a ``TrainContext`` and returns a model.
     :param command: instead: a command that logs its model to the run named by ``MLFLOW_RUN_ID``.
-    :param hyperparameters: given to the entrypoint as ``ctx.params`` (``params`` is Airflow's own word); single
-        ones are overridden by ``params`` in the run's conf or form.
+    :param hyperparameters: given to the entrypoint as ``ctx.params`` (an operator's ``params`` are Airflow's
+        own); single ones are overridden by ``params`` in the run's conf or form.
     :param features: ``{include, exclude}``; none: every other column.
     :param holdout: ``{by: time|random, fraction}``: the rows kept for evaluation.
     :param time_column: the column that holds each row's time.
@@ -34,6 +40,7 @@ class TrainModelOperator(StepOperator):
     """
 
     step = "train"
+    uses_mlflow = True
     template_fields = (
         *StepOperator.template_fields,
         "dataset",
@@ -78,11 +85,77 @@ class TrainModelOperator(StepOperator):
         self.profile = profile
         self.experiment = experiment
 
+    def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        features = self.features or {}
+        return {
+            "dataset_uri": dataset_uri(self.dataset),
+            "entrypoint": self.entrypoint,
+            "command": list(self.command) if self.command is not None else None,
+            "params": {**(self.hyperparameters or {}), **_overrides(run)},
+            "target": self.target,
+            "features_include": features.get("include"),
+            "features_exclude": features.get("exclude") or (),
+            "holdout": self.holdout,
+            "time_column": self.time_column,
+            "prediction_method": self.prediction_method,
+            **(self.profile or {}),
+        }
+
+    def frozen(self, run: RunIdentity, key: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The MLflow run, open and knowing its data and parameters, before the job starts."""
+        from mlretrain.data.dataset import read_dataset
+
+        dataset = read_dataset(config["dataset_uri"], self.storage_env or None)
+        tags = run_tags(run, pipeline=self.pipeline, fingerprint=dataset.fingerprint)
+        mlflow_run_id = self.tracker.open_run(
+            self.experiment or self.pipeline, key, f"{self.pipeline} {run.window_end:%Y-%m-%d}", tags
+        )
+        self.tracker.log_dataset(
+            mlflow_run_id,
+            name=self.pipeline,
+            digest=dataset.fingerprint[:36],
+            uri=dataset.uri,
+            context="training",
+        )
+        self.tracker.log(mlflow_run_id, params=config["params"])
+        self.log.info("MLflow run %s", mlflow_run_id)
+        return {"mlflow_run_id": mlflow_run_id, "dataset_fingerprint": dataset.fingerprint}
+
+    def finish(self, request: StepRequest, result: Mapping[str, Any]) -> dict[str, Any]:
+        fingerprint = request.frozen["dataset_fingerprint"]
+        return {**result, "key": request.key, "dataset_fingerprint": fingerprint}
+
+
+def run_tags(run: RunIdentity, *, pipeline: str, fingerprint: str | None = None) -> dict[str, str]:
+    """Where something came from, as tags of an MLflow run or model version."""
+    tags = {
+        "mlretrain.pipeline": pipeline,
+        "mlretrain.run_id": run.run_id,
+        "mlretrain.window_end": run.window_end.isoformat(),
+        "mlretrain.dataset_fingerprint": fingerprint,
+        "mlretrain.reason": run.reason,
+    }
+    return {name: value for name, value in tags.items() if value is not None}
+
+
+def _overrides(run: RunIdentity) -> dict[str, Any]:
+    """The hyperparameters that the run was started with, by hand or by another DAG."""
+    given = run.conf.get("params") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            "not a set of hyperparameters",
+            where="dag_run.conf.params",
+            found=repr(given),
+            allowed='an object such as {"max_depth": 8}',
+        )
+    return dict(given)
+
 
 class EvaluateModelOperator(StepOperator):
     """Score the candidate, and the champion beside it, on the frozen holdout.
 
-    Returns ``{evaluation_uri, holdout_sha256, metrics, champion_version, champion_metrics, prediction_profile_uri}``.
+    Returns ``{evaluation_uri, holdout_sha256, metrics, champion_version, champion_metrics,
+    prediction_profile_uri}``.
     The champion is the one of the first request: who it is does not change when the task is cleared.
 
     :param training: what :class:`TrainModelOperator` returned.
@@ -93,6 +166,7 @@ class EvaluateModelOperator(StepOperator):
     """
 
     step = "evaluate"
+    uses_mlflow = True
     template_fields = (
         *StepOperator.template_fields,
         "training",
@@ -118,3 +192,22 @@ class EvaluateModelOperator(StepOperator):
         self.metrics = metrics
         self.slices = slices
         self.confidence = confidence
+
+    def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        return {
+            "candidate_uri": self.training["model_uri"],
+            "holdout_uri": self.training["holdout_uri"],
+            "holdout_sha256": self.training["holdout_sha256"],
+            "target": self.target,
+            "features": self.training["features"],
+            "metrics": list(self.metrics),
+            "slices": list(self.slices),
+            "confidence": self.confidence,
+        }
+
+    def frozen(self, run: RunIdentity, key: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
+        if champion is None:
+            self.log.info("There is no champion yet: the candidate is scored alone.")
+            return {"champion": None}
+        return {"champion": {"version": champion.version, "model_uri": champion.model_uri}}
