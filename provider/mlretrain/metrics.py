@@ -1,0 +1,36 @@
+"""Which way a metric is better: the one table that gates, evaluation and reports agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mlretrain.errors import ConfigError
+
+HIGHER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
+    {
+        "roc_auc": True,
+        "log_loss": False,
+        "accuracy": True,
+        "f1": True,
+        "precision": True,
+        "recall": True,
+        "brier": False,
+        "rmse": False,
+        "mae": False,
+        "r2": True,
+        "mape": False,
+    }
+)
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether a larger value of the metric is better. Raises :class:`ConfigError` for an unknown metric."""
+    if name not in HIGHER_IS_BETTER:
+        raise ConfigError(
+            "unknown metric",
+            found=name,
+            allowed=", ".join(HIGHER_IS_BETTER),
+            remedy="Use one of the allowed metrics.",
+        )
+    return HIGHER_IS_BETTER[name]

@@ -1,0 +1,91 @@
+"""The windows that were monitored, kept in the artifact store, and the retrains that the ledger knows of.
+
+Together they are all that the retrain policy decides on, so nothing is lost when Airflow is.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+from mlretrain.errors import ContractError
+from mlretrain.ledger import FAILED, Ledger
+from mlretrain.policy.retrain import Cause, Retrain, WindowRecord, window_slug
+from mlretrain.ports import ArtifactStore
+from mlretrain.runtime.contract import run_slug
+from mlretrain.wire import from_wire, pretty
+
+
+class WindowLog:
+    """The monitored windows of one pipeline, one record per window and champion.
+
+    :param store: rooted at the stack's ``artifacts_uri``.
+    """
+
+    def __init__(self, store: ArtifactStore, pipeline: str) -> None:
+        self.pipeline = pipeline
+        self._store = store
+        self._folder = f"{pipeline}/windows/"
+
+    def record(self, window: WindowRecord) -> bool:
+        """Keep the record; ``True`` if the window had not been recorded against this champion.
+
+        Measuring again replaces what was measured before, so that a threshold is changed by clearing one
+        task; a request that the earlier measurement has made stands in the ledger.
+        """
+        if window.pipeline != self.pipeline:
+            raise ContractError("a window of another pipeline", found=window.pipeline, allowed=self.pipeline)
+        name = f"{window_slug(window.window_end)}-v{run_slug(window.champion)}.json"
+        data = pretty(window)
+        if self._store.create(self._folder + name, data):
+            return True
+        self._store.write(self._folder + name, data)
+        return False
+
+    def all(self) -> tuple[WindowRecord, ...]:
+        """Every record, oldest window first. Raises :class:`ContractError` naming an object that is none."""
+        records = (self._record(path) for path in self._store.list(self._folder))
+        return tuple(sorted(records, key=lambda each: (each.window_end, each.champion)))
+
+    def _record(self, path: str) -> WindowRecord:
+        try:
+            return from_wire(WindowRecord, json.loads(self._store.read(path)))
+        except (ValueError, ContractError) as error:
+            raise ContractError(
+                "not a window record",
+                where=f"{self._store.root_uri}/{path}",
+                found=str(error),
+                remedy="Move the file out of the windows folder; nothing but mlretrain writes there.",
+            ) from error
+
+
+def retrains(ledger: Ledger) -> tuple[Retrain, ...]:
+    """Every retrain that was requested, oldest window first, with how it ended."""
+    requested = {}
+    ends: dict[str, str | None] = {}
+    for event in ledger.events("retrain_requested", "concluded"):
+        if event.kind == "retrain_requested":
+            requested[event.run_id] = event
+        elif event.outcome != FAILED or ends.get(event.run_id) is None:
+            ends[event.run_id] = event.outcome
+    found = (
+        Retrain(
+            run_id=event.run_id,
+            window_end=event.window_end,
+            cause=_cause(event.evidence.get("cause"), event.run_id),
+            outcome=ends.get(event.run_id),
+        )
+        for event in requested.values()
+    )
+    return tuple(sorted(found, key=lambda each: (each.window_end, each.run_id)))
+
+
+def _cause(cause: object, run_id: str) -> Cause:
+    if cause not in ("drift", "schedule", "manual"):
+        raise ContractError(
+            "a retrain request without a cause",
+            where=run_id,
+            found=repr(cause),
+            allowed="drift, schedule, manual",
+        )
+    return cast(Cause, cause)
