@@ -19,7 +19,7 @@ Request = tuple[int, int, str, float, float]
 async def connection(
     address: tuple[str, int], path: str, serials: Any, until: float, row: dict[str, Any]
 ) -> list[Request]:
-    """One keep-alive connection; a request that gets no answer has status 0."""
+    """One keep-alive connection; a request that gets no answer has status 0 and is the connection's last."""
     reader, writer = await asyncio.open_connection(*address)
     done: list[Request] = []
     while time.monotonic() < until:
@@ -34,7 +34,7 @@ async def connection(
             status, version = 0, ""
         done.append((serial, status, version, at, 1000 * (time.perf_counter() - started)))
         if not status:
-            reader, writer = await asyncio.open_connection(*address)
+            break
     writer.close()
     return done
 
