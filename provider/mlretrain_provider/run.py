@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from mlretrain import wire
+from mlretrain.policy.retrain import Cause
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,6 +25,7 @@ class RunIdentity:
     dag_id: str
     run_id: str
     window_end: datetime
+    run_type: str = "manual"
     try_number: int = 1
     conf: Mapping[str, Any] = field(default_factory=dict)
 
@@ -35,14 +37,23 @@ class RunIdentity:
             dag_id=run.dag_id,
             run_id=run.run_id,
             window_end=window_end(context),
+            run_type=str(getattr(run.run_type, "value", run.run_type)),
             try_number=context["ti"].try_number,
             conf=_conf(context),
         )
 
     @property
-    def reason(self) -> str | None:
-        """Why the run was started, in a sentence, if anybody said."""
-        return str(self.conf["reason"]) if self.conf.get("reason") else None
+    def reason(self) -> str:
+        """Why the run was started, in a sentence; empty if nobody said."""
+        return str(self.conf.get("reason") or "")
+
+    @property
+    def cause(self) -> Cause:
+        """What kind of thing started the run."""
+        stated = self.conf.get("cause")
+        if stated in get_args(Cause):
+            return cast("Cause", stated)
+        return "manual" if self.run_type == "manual" else "schedule"
 
     @property
     def dry_run(self) -> bool:

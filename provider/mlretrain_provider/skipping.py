@@ -30,4 +30,4 @@ def skip_rest(context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
     ti.xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=dict(result))
     # Read by Airflow's NotPreviouslySkippedDep when one of the skipped tasks is cleared alone.
     ti.xcom_push(key=XCOM_SKIPMIXIN_KEY, value={XCOM_SKIPMIXIN_SKIPPED: skipped})
-    raise DownstreamTasksSkipped(tasks=skipped)
+    raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]

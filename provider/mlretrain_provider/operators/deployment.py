@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
-from mlretrain.gates.canary import Guard, judge_canary
 
 from mlretrain import wire
 from mlretrain.errors import ConfigError, InvalidInput, NotFound, TransientError
+from mlretrain.gates.canary import Guard, judge_canary
 from mlretrain.ports import CHAMPION, ServingTarget, VersionStats
 from mlretrain_provider.hooks.model_server import ModelServerHook
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator
@@ -260,8 +260,7 @@ class RollBackModelOperator(PipelineOperator):
 
     def _before(self, current: str | None) -> str:
         """The champion before ``current``, by its promotion: going back twice goes back two champions."""
-        promotions = [event for event in self.ledger.events() if event.kind == "promoted"]
-        found = [event.previous for event in promotions if event.version == current]
+        found = [event.previous for event in self.ledger.events("promoted") if event.version == current]
         if not found or found[-1] is None:
             raise InvalidInput(
                 "the ledger knows no champion before the current one",

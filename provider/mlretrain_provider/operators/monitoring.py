@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk.exceptions import AirflowSkipException
 from mlretrain.drift.policy import DriftPolicy, DriftReport, compare
-from mlretrain.drift.profile import DriftProfile
 from mlretrain.drift.report import render_html
 
 from mlretrain import wire
+from mlretrain.drift.profile import DriftProfile
 from mlretrain.errors import ConfigError, InvalidInput
 from mlretrain.policy.retrain import RetrainPolicy, WindowRecord, decide
 from mlretrain.ports import CHAMPION, ModelVersion
@@ -77,23 +78,31 @@ class ProfileDataOperator(StepOperator):
         self.columns = columns
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
-        self._dataset_uri = self._resolve(run)
+        if self.dataset is not None:
+            self._dataset_uri = dataset_uri(self.dataset)
+        elif self.uri is not None:
+            self._dataset_uri = self._resolve(run, self.uri)
+        else:
+            raise ConfigError("nothing to profile", where=self.task_id, remedy="Give dataset or uri.")
         return super().perform(run, context)
 
     def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
-        return {"dataset_uri": self._dataset_uri, "columns": self.columns}
+        columns = self.columns or {}
+        return {
+            "dataset_uri": self._dataset_uri,
+            "include": columns.get("include"),
+            "exclude": columns.get("exclude") or (),
+        }
 
     def finish(self, request: StepRequest, result: Mapping[str, Any]) -> dict[str, Any]:
-        return {**result, "dataset_uri": self._dataset_uri}
+        dataset = self.read_json(self._dataset_uri)
+        window = {"start": dataset["start"], "end": dataset["end"]}
+        return {**result, "dataset_uri": self._dataset_uri, **window}
 
-    def _resolve(self, run: RunIdentity) -> str:
-        if self.dataset is not None:
-            return dataset_uri(self.dataset)
-        if self.uri is None:
-            raise ConfigError("nothing to profile", where=self.task_id, remedy="Give dataset or uri.")
+    def _resolve(self, run: RunIdentity, uri: str) -> str:
         path = f"{self.folder(run, self.task_id)}/dataset.json"
         try:
-            self.once(path, lambda: wire.to_wire(self._window(str(self.uri), run)))
+            self.once(path, lambda: wire.to_wire(self._window(uri, run)))
         except InvalidInput as error:
             raise AirflowSkipException(f"Nothing to measure up to {run.window_end}: {error}") from None
         return self.artifact_uri(path)
@@ -162,7 +171,7 @@ class DetectDriftOperator(PipelineOperator):
         self.windows.record(
             WindowRecord(
                 pipeline=self.pipeline,
-                window_start=current.start or run.window_end,
+                window_start=_start(self.profile) or current.start or run.window_end,
                 window_end=run.window_end,
                 rows=result["rows"],
                 champion=result["champion"],
@@ -199,6 +208,10 @@ class DetectDriftOperator(PipelineOperator):
 
     def _profile(self, uri: str) -> DriftProfile:
         return wire.from_wire(DriftProfile, self.read_json(uri))
+
+
+def _start(profile: Mapping[str, Any]) -> datetime | None:
+    return wire.parse_time(profile["start"]) if profile.get("start") else None
 
 
 def _metric(column: str) -> str:
@@ -243,8 +256,13 @@ class RetrainPolicyOperator(PipelineOperator):
         )
         self.log.info("%s: %s", decision.verdict, decision.reason)
         if decision.verdict == "retrain":
-            requested = replace(run, run_id=decision.run_id)
-            self.append(requested, "retrain_requested", reason=decision.reason)
+            evidence = {"cause": "drift", "checks": wire.to_wire(decision.checks)}
+            self.append(
+                replace(run, run_id=decision.run_id),
+                "retrain_requested",
+                reason=decision.reason,
+                evidence=evidence,
+            )
         return {
             "verdict": decision.verdict,
             "reason": decision.reason,

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
 from mlretrain import wire
 from mlretrain.errors import NotFound
-from mlretrain.ledger import EventKind, Ledger, LedgerEvent
+from mlretrain.ledger import FAILED, EventKind, Ledger, LedgerEvent
 from mlretrain.ports import ArtifactStore, ModelRegistry, RunTracker
 from mlretrain.runtime.contract import run_slug
 from mlretrain.runtime.store import join_uri, open_store, read_uri
@@ -38,7 +38,7 @@ class PipelineOperator(BaseOperator):
     :param storage_conn_id: the AWS connection for ``s3://`` places; none: the worker's own environment.
     """
 
-    template_fields: ClassVar[Sequence[str]] = (
+    template_fields: Sequence[str] = (
         "pipeline",
         "artifacts_uri",
         "mlflow_conn_id",
@@ -116,10 +116,15 @@ class PipelineOperator(BaseOperator):
 
         A run that failed is not settled: its cleared tasks go on where it stopped.
         """
-        ends = [event for event in self.ledger.of_run(run.run_id) if _is_end(event)]
-        if ends:
-            self.log.info("The run has ended (%s: %s); nothing is changed.", ends[-1].kind, ends[-1].reason)
-        return ends[-1] if ends else None
+        acts = [
+            event for event in self.ledger.of_run(run.run_id) if event.kind in ("promoted", "rolled_back")
+        ]
+        concluded = self.ledger.concluded(run.run_id)
+        end = acts[-1] if acts else concluded
+        if end is None or end.outcome == FAILED:
+            return None
+        self.log.info("The run has ended: %s (%s). Nothing is changed.", end.outcome, end.reason)
+        return end
 
     def recorded(self, run: RunIdentity, kind: str) -> LedgerEvent | None:
         """The run's last event of this kind."""
@@ -138,9 +143,7 @@ class PipelineOperator(BaseOperator):
         )
         if self.ledger.append(event):
             return event
-        same = (event.kind, event.version, event.outcome)
-        found = [e for e in self.ledger.of_run(run.run_id) if (e.kind, e.version, e.outcome) == same]
-        return found[-1] if found else event
+        return next(each for each in self.ledger.of_run(run.run_id) if each.key == event.key)
 
     def once(self, path: str, decide: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """What was decided at ``path`` the first time, deciding now if nobody has.
@@ -161,10 +164,3 @@ class PipelineOperator(BaseOperator):
             return dict(json.loads(self.store.read(path)))
         except NotFound:
             return None
-
-
-FINAL = ("promoted", "rejected", "rolled_back", "dry_run")
-
-
-def _is_end(event: LedgerEvent) -> bool:
-    return event.kind in ("promoted", "rolled_back") or (event.kind == "concluded" and event.outcome in FINAL)

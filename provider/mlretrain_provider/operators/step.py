@@ -143,7 +143,7 @@ class StepOperator(PipelineOperator):
 
     def _job_env(self, run: RunIdentity, context: Context) -> dict[str, str]:
         secrets = {**self.storage_env, **(MLflowHook(self.mlflow_conn_id).env() if self.uses_mlflow else {})}
-        mask_secret(secrets)
+        mask_secret(dict[str, Any](secrets))
         return {
             **(self.env or {}),
             **secrets,
@@ -184,7 +184,7 @@ class StepOperator(PipelineOperator):
 
 
 def _succeeded(status: JobStatus, report: StepReport | None, where: str) -> StepReport:
-    """The report of a job that has ended well; else its error is raised. The report decides, if there is one."""
+    """The report of a job that has ended well, else its error. A report counts more than the status."""
     if report is not None and report.status == "succeeded":
         return report
     if status.state == "succeeded":

@@ -32,7 +32,9 @@ class TrainModelOperator(StepOperator):
     :param hyperparameters: given to the entrypoint as ``ctx.params`` (an operator's ``params`` are Airflow's
         own); single ones are overridden by ``params`` in the run's conf or form.
     :param features: ``{include, exclude}``; none: every other column.
-    :param holdout: ``{by: time|random, fraction}``: the rows kept for evaluation.
+    :param holdout: ``{by: time|random, fraction}``: the rows kept for evaluation; none: the last fifth by
+        time, or
+        any fifth without a time column.
     :param time_column: the column that holds each row's time.
     :param prediction_method: ``predict`` or ``predict_proba``: what the logged model answers with.
     :param profile: options of the drift profile, such as ``chunk_s``.
@@ -85,8 +87,14 @@ class TrainModelOperator(StepOperator):
         self.profile = profile
         self.experiment = experiment
 
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        # Whoever started it, a training counts for the cooldown and the budget of those to come.
+        self.append(run, "retrain_requested", reason=run.reason, evidence={"cause": run.cause})
+        return super().perform(run, context)
+
     def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         features = self.features or {}
+        holdout = {"by": "time" if self.time_column else "random", "fraction": 0.2}
         return {
             "dataset_uri": dataset_uri(self.dataset),
             "entrypoint": self.entrypoint,
@@ -95,7 +103,7 @@ class TrainModelOperator(StepOperator):
             "target": self.target,
             "features_include": features.get("include"),
             "features_exclude": features.get("exclude") or (),
-            "holdout": self.holdout,
+            "holdout": {**holdout, **(self.holdout or {})},
             "time_column": self.time_column,
             "prediction_method": self.prediction_method,
             **(self.profile or {}),
@@ -135,7 +143,7 @@ def run_tags(run: RunIdentity, *, pipeline: str, fingerprint: str | None = None)
         "mlretrain.dataset_fingerprint": fingerprint,
         "mlretrain.reason": run.reason,
     }
-    return {name: value for name, value in tags.items() if value is not None}
+    return {name: value for name, value in tags.items() if value}
 
 
 def _overrides(run: RunIdentity) -> dict[str, Any]:
