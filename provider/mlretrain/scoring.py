@@ -38,6 +38,11 @@ class Predictions:
     probabilities: Array | None = None
     classes: tuple[Any, ...] = ()
 
+    def of(self, rows: Array) -> Predictions:
+        """Those of the rows that the boolean array ``rows`` marks."""
+        chosen = None if self.probabilities is None else self.probabilities[rows]
+        return Predictions(values=self.values[rows], probabilities=chosen, classes=self.classes)
+
 
 @dataclass(frozen=True, slots=True)
 class _Rowwise:

@@ -1,1 +1,15 @@
-"""The measuring steps: validate, profile, train, evaluate. Each runs as one job."""
+"""The measuring steps: validate, profile, train, evaluate. Each runs as one job.
+
+A step's module has a frozen dataclass ``Config`` and ``run(config, ctx) -> dict``; the result is plain JSON.
+It is imported when its step runs, so that a job pays only for the libraries of its own step.
+"""
+
+from __future__ import annotations
+
+STEPS = {
+    "validate": "mlretrain.steps.validate",
+    "profile": "mlretrain.steps.profile",
+    "train": "mlretrain.steps.train",
+    "evaluate": "mlretrain.steps.evaluate",
+}
+"""Step name to module."""

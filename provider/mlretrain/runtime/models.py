@@ -1,0 +1,93 @@
+"""A kept model's answer to rows: what it would serve, and its predictions in a form that can be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlretrain.scoring import Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answer:
+    """``served``: the column ``prediction`` of the serving log; ``predictions``: labels and probabilities."""
+
+    served: pd.Series[Any]
+    predictions: Predictions
+
+
+def ask(model_uri: str, rows: pd.DataFrame, features: Sequence[str]) -> Answer:
+    """What the model says of ``rows``. Raises whatever MLflow or the model raises.
+
+    :param features: the columns it is given if it has no signature.
+    """
+    import mlflow.pyfunc
+
+    from mlretrain.serving.columns import to_scalars
+
+    model: Any = mlflow.pyfunc.load_model(model_uri)
+    schema = model.metadata.get_input_schema()
+    named = schema is not None and schema.has_input_names()
+    inputs = fit_to_schema(rows, schema) if named else rows[list(features)]
+    answer = model.predict(inputs)
+    return Answer(
+        served=to_scalars(answer, len(rows)),
+        predictions=_predictions(_estimator(model), inputs, answer),
+    )
+
+
+def fit_to_schema(rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
+    """The columns of an MLflow schema, integers as doubles and whole doubles as integers where it asks so.
+
+    A column is read as integers or doubles depending on whether it has nulls, and MLflow takes neither for
+    the other. Columns that are missing are left out: MLflow names them in its error.
+    """
+    from mlflow.types import DataType
+
+    kinds = {DataType.double: "float64", DataType.long: "int64"}
+    columns = {}
+    for name, kind in schema.input_dict().items():
+        if name not in rows.columns:
+            continue
+        column, wanted = rows[name], kinds.get(kind.type)
+        if wanted == "float64" and column.dtype.kind in "iu":
+            column = column.astype(wanted)
+        elif wanted == "int64" and column.dtype.kind in "iuf" and column.notna().all():
+            whole = column.astype(wanted)
+            column = whole if (whole == column).all() else column
+        columns[name] = column
+    return rows[list(columns)].assign(**columns)
+
+
+def _estimator(model: Any) -> Any:
+    """The classifier behind a pyfunc model, if it has probabilities; of several libraries' own making."""
+    try:
+        raw = model.get_raw_model()
+    except (AttributeError, NotImplementedError):
+        return None
+    return raw if hasattr(raw, "predict_proba") and hasattr(raw, "classes_") else None
+
+
+def _predictions(estimator: Any, inputs: pd.DataFrame, answer: Any) -> Predictions:
+    import numpy as np
+
+    if estimator is None:
+        values = np.asarray(answer)
+        if values.ndim == 2 and values.shape[1] > 1:
+            return Predictions(
+                values=values.argmax(axis=1), probabilities=values, classes=tuple(range(values.shape[1]))
+            )
+        return Predictions(values=values.reshape(len(inputs)))
+    answered = np.asarray(answer)
+    is_probability = answered.ndim == 2 and answered.shape[1] == len(estimator.classes_)
+    probabilities = answered if is_probability else np.asarray(estimator.predict_proba(inputs))
+    classes = np.asarray(estimator.classes_)
+    return Predictions(
+        values=classes[probabilities.argmax(axis=1)] if is_probability else answered.reshape(len(inputs)),
+        probabilities=probabilities,
+        classes=tuple(classes.tolist()),
+    )

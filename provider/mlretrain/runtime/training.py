@@ -1,0 +1,143 @@
+"""What a user's training function is given, how it is found, and how it is called."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mlretrain.errors import ConfigError, UserCodeError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlretrain.data.dataset import Dataset
+
+TrainFunction = Callable[["TrainContext"], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainContext:
+    """The one argument of ``train(ctx)``.
+
+    ``random`` and ``numpy.random`` are seeded with ``seed`` before the call. While it runs, MLflow's fluent
+    functions (``mlflow.log_metric``, ``mlflow.start_run``, autologging) log to the run ``mlflow_run_id``.
+
+    :param params: ``train.params`` of the pipeline.
+    :param features: the columns that the model may see, in order.
+    :param window_end: the instant that the run is about, in data time.
+    :param dataset: the resolved files, for code that reads them itself; beware, they include the holdout.
+    """
+
+    params: Mapping[str, Any]
+    target: str
+    features: list[str]
+    seed: int
+    window_end: datetime
+    mlflow_run_id: str
+    dataset: Dataset
+    frame: pd.DataFrame
+
+    def train_frame(self) -> pd.DataFrame:
+        """A copy of the training rows, never of the holdout's: ``features`` and ``target``."""
+        return self.frame[[*self.features, self.target]].copy()
+
+
+def load_entrypoint(entrypoint: str) -> tuple[TrainFunction, ModuleType]:
+    """The function that ``"package.module:function"`` names, and its module.
+
+    :raises ConfigError: there is no such module or function; the message has the nearest name.
+    :raises UserCodeError: the module fails to import.
+    """
+    module_name, _, name = entrypoint.partition(":")
+    if not module_name or not name:
+        raise ConfigError(
+            f"{entrypoint!r} names no function",
+            where="train.entrypoint",
+            allowed="package.module:function",
+        )
+    module = _import(module_name)
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [each for each, value in vars(module).items() if callable(value) and each[0] != "_"]
+        near = difflib.get_close_matches(name, functions, 1)
+        raise ConfigError(
+            f"{module_name} has no function {name!r}",
+            where="train.entrypoint",
+            found=", ".join(functions) or "no functions",
+            remedy=f"Did you mean {module_name}:{near[0]}?" if near else None,
+        )
+    return function, module
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        if name == missing or name.startswith(f"{missing}."):
+            raise ConfigError(
+                f"there is no module {missing!r} to import",
+                where="train.entrypoint",
+                found=f"nothing of that name in {', '.join(_code_paths())}",
+                remedy="Set the code path (MLRETRAIN_CODE_PATHS) to the folder that holds it, or install it",
+            ) from error
+        raise _user_error(error) from error
+    except Exception as error:
+        raise _user_error(error) from error
+
+
+def _code_paths() -> list[str]:
+    """The folders on ``sys.path`` that are neither Python's own nor its packages'."""
+    return [each for each in sys.path if each and not each.startswith((sys.prefix, sys.base_prefix))] or list(
+        sys.path
+    )
+
+
+def call(function: TrainFunction, context: TrainContext, entrypoint: str) -> Any:
+    """What the user's function returns, after seeding ``random`` and ``numpy.random``.
+
+    :raises UserCodeError: it raised, or returned ``None``.
+    """
+    import random
+
+    import numpy as np
+
+    random.seed(context.seed)
+    np.random.seed(context.seed % 2**32)
+    try:
+        model = function(context)
+    except Exception as error:
+        raise _user_error(error) from error
+    if model is None:
+        raise UserCodeError(
+            f"{entrypoint} returned None",
+            allowed="the trained model, or the ModelInfo of a model that it logged",
+            remedy="Add `return model` to the function",
+        )
+    return model
+
+
+def _user_error(error: Exception) -> UserCodeError:
+    """``error`` as one line, at the innermost line of the user's own code."""
+    where = None
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}:{error.lineno}"
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [each for each in frames if not _is_library(each.filename)]
+        where = f"{own[-1].filename}:{own[-1].lineno} in {own[-1].name}" if own else None
+    text = str(error).strip()
+    return UserCodeError(f"{type(error).__name__}: {text}" if text else type(error).__name__, where=where)
+
+
+def _is_library(filename: str) -> bool:
+    kernel = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return filename.startswith(("<", kernel, sys.base_prefix)) or f"{os.sep}site-packages{os.sep}" in filename
