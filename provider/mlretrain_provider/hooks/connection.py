@@ -23,7 +23,19 @@ def connection(conn_id: str, *, conn_type: str, example: str) -> Connection:
     try:
         return BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        raise ConfigError(
-            f"there is no Airflow connection {conn_id!r}",
-            remedy=f"Create it: airflow connections add {conn_id} --conn-type {conn_type} {example}",
-        ) from None
+        raise _missing(conn_id, conn_type, example) from None
+
+
+async def aconnection(conn_id: str, *, conn_type: str, example: str) -> Connection:
+    """:func:`connection` for triggers, whose event loop nothing may block."""
+    try:
+        return await BaseHook.aget_connection(conn_id)
+    except AirflowNotFoundException:
+        raise _missing(conn_id, conn_type, example) from None
+
+
+def _missing(conn_id: str, conn_type: str, example: str) -> ConfigError:
+    return ConfigError(
+        f"there is no Airflow connection {conn_id!r}",
+        remedy=f"Create it: airflow connections add {conn_id} --conn-type {conn_type} {example}",
+    )

@@ -11,10 +11,12 @@ from airflow.sdk import BaseHook
 from mlretrain.errors import ConfigError, MlretrainError
 from mlretrain.registry.mlflow import MlflowRegistry, MlflowTracker
 from mlretrain.registry.rest import MlflowRest
-from mlretrain_provider.hooks.connection import connection
+from mlretrain_provider.hooks.connection import aconnection, connection
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+EXAMPLE = "--conn-host http://localhost:5000"
 
 
 class MLflowHook(BaseHook):
@@ -38,9 +40,14 @@ class MLflowHook(BaseHook):
     @cached_property
     def connection(self) -> Connection:
         """The Airflow connection. Raises :class:`~mlretrain.errors.ConfigError` if there is none."""
-        return connection(
-            self.mlflow_conn_id, conn_type="mlflow", example="--conn-host http://localhost:5000"
-        )
+        return connection(self.mlflow_conn_id, conn_type=self.conn_type, example=EXAMPLE)
+
+    @classmethod
+    async def opened(cls, mlflow_conn_id: str) -> MLflowHook:
+        """A hook that has its connection already, for triggers."""
+        hook = cls(mlflow_conn_id)
+        hook.connection = await aconnection(mlflow_conn_id, conn_type=cls.conn_type, example=EXAMPLE)
+        return hook
 
     @cached_property
     def rest(self) -> MlflowRest:

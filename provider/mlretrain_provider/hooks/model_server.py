@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from mlretrain.errors import ConfigError, MlretrainError
-from mlretrain_provider.hooks.connection import connection
+from mlretrain_provider.hooks.connection import aconnection, connection
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlretrain.serving.target import LocalTarget
 
 DEFAULT_PORT = 5002
+EXAMPLE = f"--conn-host localhost --conn-port {DEFAULT_PORT}"
 
 
 class ModelServerHook(BaseHook):
@@ -38,8 +39,14 @@ class ModelServerHook(BaseHook):
     @cached_property
     def connection(self) -> Connection:
         """The Airflow connection. Raises :class:`~mlretrain.errors.ConfigError` if there is none."""
-        example = f"--conn-host localhost --conn-port {DEFAULT_PORT}"
-        return connection(self.serving_conn_id, conn_type=self.conn_type, example=example)
+        return connection(self.serving_conn_id, conn_type=self.conn_type, example=EXAMPLE)
+
+    @classmethod
+    async def opened(cls, serving_conn_id: str) -> ModelServerHook:
+        """A hook that has its connection already, for triggers."""
+        hook = cls(serving_conn_id)
+        hook.connection = await aconnection(serving_conn_id, conn_type=cls.conn_type, example=EXAMPLE)
+        return hook
 
     @property
     def url(self) -> str:

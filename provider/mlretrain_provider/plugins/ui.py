@@ -42,6 +42,6 @@ class MlretrainPlugin(AirflowPlugin):
     """Data Docs and drift reports below ``/mlretrain``."""
 
     name = "mlretrain"
-    fastapi_apps = [  # noqa: RUF012: Airflow declares it as an instance's attribute
+    fastapi_apps = [  # noqa: RUF012
         {"app": ArtifactsApp(), "url_prefix": PREFIX, "name": "ML Retrain"}
     ]
