@@ -51,11 +51,13 @@ def to_table(answered: Sequence[Answered], known: pa.Schema | None) -> pa.Table:
     frames = [to_frame(each.rows) for each in answered]
     counts = [len(frame) for frame in frames]
     rows = sum(counts)
-    predicted = [to_scalars(each.predictions, count) for each, count in zip(answered, counts, strict=True)]
+    pairs = zip(answered, counts, strict=True)
+    predicted = [value for each, count in pairs for value in to_scalars(each.predictions, count)]
     types = {} if known is None else {name: known.field(name).type for name in known.names}
     stacked = pd.concat(frames, ignore_index=True)
-    stacked["prediction"] = pd.concat(predicted, ignore_index=True)
-    found = {str(name): to_array(stacked[name], types.get(str(name))) for name in stacked.columns}
+    columns = {_column_name(name): stacked[name] for name in stacked.columns}
+    columns["prediction"] = pd.Series(predicted)
+    found = {name: to_array(column, types.get(name)) for name, column in columns.items()}
     found |= _repeated(answered, counts)
     arrays = {name: found.get(name, pa.nulls(rows, types.get(name))) for name in (*types, *found)}
     return pa.table({name: array for name, array in arrays.items() if not pa.types.is_null(array.type)})
@@ -67,20 +69,18 @@ def to_frame(rows: Any) -> pd.DataFrame:
     import pandas as pd
 
     if isinstance(rows, pd.DataFrame):
-        frame = rows
-    elif isinstance(rows, dict):
+        return rows
+    if isinstance(rows, dict):
         count = row_count(rows)
-        frame = pd.DataFrame({name: _items(column, count) for name, column in rows.items()})
-    elif isinstance(rows, np.ndarray) and rows.ndim == 2:
-        frame = pd.DataFrame(rows)
-    elif _length(rows) and all(isinstance(row, dict) for row in rows):
-        frame = pd.DataFrame(list(rows))
-    else:
-        frame = pd.DataFrame({"input": _items(rows, _length(rows))})
-    return frame.set_axis([_column_name(name) for name in frame.columns], axis="columns")
+        return pd.DataFrame({name: _items(column, count) for name, column in rows.items()})
+    if isinstance(rows, np.ndarray) and rows.ndim == 2:
+        return pd.DataFrame(rows)
+    if _length(rows) and all(isinstance(row, dict) for row in rows):
+        return pd.DataFrame(list(rows))
+    return pd.DataFrame({"input": _items(rows, _length(rows))})
 
 
-def to_scalars(predictions: Any, count: int) -> pd.Series[Any]:
+def to_scalars(predictions: Any, count: int) -> list[Any]:
     """One value per row: the prediction, the probability of the positive class, or the likeliest class.
 
     Of columns of probabilities (they sum to 1) the second is kept if there are two, else the position of the
@@ -89,19 +89,14 @@ def to_scalars(predictions: Any, count: int) -> pd.Series[Any]:
     import numpy as np
     import pandas as pd
 
-    if isinstance(predictions, pd.DataFrame) and predictions.shape[1] == 1:
-        return predictions.iloc[:, 0]
-    if isinstance(predictions, pd.Series):
-        return predictions
-    if isinstance(predictions, (pd.DataFrame, np.ndarray)):
-        values = np.asarray(predictions)
-        if values.ndim == 2 and values.shape[1] == 1:
-            return pd.Series(values[:, 0])
-        if values.ndim == 2 and values.dtype.kind == "f" and np.allclose(values.sum(axis=1), 1.0, atol=1e-3):
-            return pd.Series(values[:, 1] if values.shape[1] == 2 else values.argmax(axis=1))
-        if values.ndim == 1:
-            return pd.Series(values)
-    return pd.Series(_items(predictions, count), dtype=object)
+    if not isinstance(predictions, (pd.DataFrame, np.ndarray)):
+        return _items(predictions, count)
+    values = np.asarray(predictions)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    elif values.ndim == 2 and values.dtype.kind == "f" and (abs(values.sum(axis=1) - 1) < 1e-3).all():
+        values = values[:, 1] if values.shape[1] == 2 else values.argmax(axis=1)
+    return _items(values, count)
 
 
 def to_array(values: pd.Series[Any], known: pa.DataType | None) -> pa.Array:

@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     token = os.environ.get(TOKEN_VARIABLE) or None
-    listening = _listen(args.host, args.port)
+    listening = listen(args.host, args.port)
     url = _url(args.host, listening.getsockname()[1])
     if not token and args.host not in ("127.0.0.1", "::1", "localhost"):
         logger.warning("anyone who reaches %s may change what is served; set %s", url, TOKEN_VARIABLE)
@@ -100,7 +100,8 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises :class:`~mlretrain.errors.ConfigError` if the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)

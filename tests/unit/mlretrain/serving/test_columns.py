@@ -108,7 +108,7 @@ def test_dates_categories_and_narrow_numbers_have_one_type_each() -> None:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        (np.array([[1, 2], [3, 4]]), {"0": [1, 3], "1": [2, 4]}),
+        (np.array([[1, 2], [3, 4]]), {0: [1, 3], 1: [2, 4]}),
         ({"a": np.array([1, 2]), "b": np.array([3, 4])}, {"a": [1, 2], "b": [3, 4]}),
         ({"text": "hello"}, {"text": ["hello"]}),
         ([{"a": 1}, {"a": 2}], {"a": [1, 2]}),
@@ -141,4 +141,4 @@ def test_rows_of_any_shape_become_a_frame(rows: Any, expected: dict[str, list[An
     ],
 )
 def test_a_prediction_is_one_value_per_row(predictions: Any, expected: list[Any]) -> None:
-    assert to_scalars(predictions, 2).tolist() == expected
+    assert to_scalars(predictions, 2) == expected
