@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mlretrain_factory.spec.stack import StackSpec
 from mlretrain_factory.spec.validation import check_expectation
 from mlretrain_factory.substitution import Substitution
 
-SUFFIX = ".pipeline.yaml"
+SUFFIXES = (".pipeline.yaml", ".pipeline.yml")
 _SUITE_ARGUMENTS = {"batch_id", "result_format", "catch_exceptions"}
 
 
@@ -47,11 +47,13 @@ def load_spec(path: Path, environ: Mapping[str, str] | None = None, root: Path |
     return load_source(path, environ, root).spec
 
 
-def load_folder(folder: Path, environ: Mapping[str, str] | None = None) -> LoadResult:
-    """Every ``*.pipeline.yaml`` below ``folder``, in the order of their paths."""
+def load_folder(
+    folder: Path, environ: Mapping[str, str] | None = None, files: Sequence[Path] | None = None
+) -> LoadResult:
+    """Every ``*.pipeline.yaml`` below ``folder``, in the order of their paths; or only ``files`` of it."""
     sources: dict[str, PipelineSource] = {}
     errors: dict[Path, SpecErrors] = {}
-    for path in pipeline_files(folder):
+    for path in pipeline_files(folder) if files is None else files:
         try:
             source = load_source(path, environ, folder)
             _refuse_second(source, sources)
@@ -64,10 +66,18 @@ def load_folder(folder: Path, environ: Mapping[str, str] | None = None) -> LoadR
 
 def pipeline_files(folder: Path, name: str = "*") -> list[Path]:
     """The pipeline files below ``folder``, sorted; hidden folders are left out."""
-    found = folder.rglob(f"{name}{SUFFIX}")
+    found = [path for suffix in SUFFIXES for path in folder.rglob(f"{name}{suffix}")]
     return sorted(
         path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts)
     )
+
+
+def pipeline_name(path: Path) -> str:
+    """The name that the file's name gives its pipeline; the whole path if it has another suffix."""
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.as_posix()
 
 
 def load_source(
@@ -145,15 +155,15 @@ def _check_agreement(
     spec: PipelineSpec, stack: StackSpec | None, node: Node, path: Path
 ) -> Iterator[SpecError]:
     name = node.get("pipeline")
-    expected = path.name.removesuffix(SUFFIX)
-    if path.name.endswith(SUFFIX) and spec.pipeline != expected:
+    expected = pipeline_name(path)
+    if path.name.endswith(SUFFIXES) and spec.pipeline != expected:
         yield SpecError(
             position=name.position if name else Position(str(path)),
             path="pipeline",
             message="the pipeline is not named like its file",
             found=f"'{spec.pipeline}'",
             allowed=f"'{expected}'",
-            remedy=f"Rename the file to `{spec.pipeline}{SUFFIX}`, or the pipeline.",
+            remedy=f"Rename the file to `{spec.pipeline}{SUFFIXES[0]}`, or the pipeline.",
         )
     if stack is not None and stack.serving is None and spec.deploy.strategy != "none":
         strategy = node.get("deploy", "strategy")

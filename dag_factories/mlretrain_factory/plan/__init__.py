@@ -1,1 +1,1 @@
-"""The plan: what a pipeline becomes, as a frozen, deterministic value."""
+"""The plan: what a pipeline becomes, as a value that several interpreters read."""

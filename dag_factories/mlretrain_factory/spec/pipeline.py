@@ -85,6 +85,9 @@ class PipelineSpec(Section):
             if gate.slices and not self.evaluate.slices:
                 remedy = "Add columns to `evaluate.slices`."
                 raise fault("a gate on slices, but none are evaluated", at=(*at, "slices"), remedy=remedy)
+        if len({gate.confidence for gate in self.promote.gates if gate.confidence is not None}) > 1:
+            remedy = "Write the same `confidence` in all of them."
+            raise fault("gates of different confidence", at=("promote", "gates"), remedy=remedy)
         if self.retrain is not None and self.monitor is None:
             remedy = "Add `monitor`, or remove `retrain`."
             raise fault("`retrain` needs `monitor`", at=("retrain",), remedy=remedy)

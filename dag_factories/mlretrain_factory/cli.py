@@ -1,0 +1,126 @@
+"""``mlretrain``: lint, explain and compare pipelines, serve models, replay steps."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from pkgutil import resolve_name
+
+from mlretrain.errors import MlretrainError
+from mlretrain_factory.errors import SpecErrors
+from mlretrain_factory.loader import load_folder, load_source
+from mlretrain_factory.plan.build import build_plan
+from mlretrain_factory.plan.diff import diff
+from mlretrain_factory.plan.explain import explain
+from mlretrain_factory.plan.model import Plan
+
+Command = Callable[[argparse.Namespace], "int | None"]
+
+SERVE = "mlretrain.serving.server"
+REPLAY = "mlretrain.runtime.replay"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the answer is the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(arguments[0] if arguments else "")
+    options = parser.parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options) or 0
+    except MlretrainError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mlretrain", description="Keeps machine-learning models fresh.")
+    parser.add_argument("--version", action="version", version=version("airflow-provider-mlretrain"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    lint = commands.add_parser("lint", help="check pipeline files; every fault with its line")
+    lint.add_argument("path", nargs="+", type=Path, help="a file, or a folder of *.pipeline.yaml")
+    lint.set_defaults(command=_lint)
+
+    explained = commands.add_parser("explain", help="what a pipeline becomes, in words")
+    explained.add_argument("path", type=Path)
+    explained.add_argument("--json", action="store_true", help="the plan as JSON")
+    explained.set_defaults(command=_explain)
+
+    compared = commands.add_parser(
+        "diff", help="what changes between two pipeline files; status 1 if anything"
+    )
+    compared.add_argument("old", type=Path)
+    compared.add_argument("new", type=Path)
+    compared.set_defaults(command=_diff)
+
+    schema = commands.add_parser("schema", help="JSON Schema for editors")
+    schema.add_argument("kind", nargs="?", choices=["pipeline", "stack"], default="pipeline")
+    schema.set_defaults(command=_schema)
+
+    _add(commands.add_parser("serve", help="serve models and split their traffic"), SERVE, chosen == "serve")
+    _add(commands.add_parser("replay", help="run a step again from its request"), REPLAY, chosen == "replay")
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, module: str, is_chosen: bool) -> None:
+    """A command that lives in the kernel; its module is imported only when it is asked for."""
+    if is_chosen:
+        resolve_name(f"{module}:add_arguments")(parser)
+        parser.set_defaults(command=resolve_name(f"{module}:main"))
+
+
+def _lint(options: argparse.Namespace) -> int:
+    good, problems = 0, list[SpecErrors]()
+    for path in options.path:
+        loaded, errors = _load(path)
+        good += loaded
+        problems += errors
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{good + len(problems)} pipelines, {len(problems)} broken")
+    return 1 if problems else 0
+
+
+def _load(path: Path) -> tuple[int, list[SpecErrors]]:
+    if path.is_dir():
+        result = load_folder(path.absolute())
+        for source in result.sources:
+            build_plan(source)
+        return len(result.sources), list(result.errors.values())
+    try:
+        _plan(path)
+    except SpecErrors as problem:
+        return 0, [problem]
+    return 1, []
+
+
+def _plan(path: Path) -> Plan:
+    return build_plan(load_source(path.absolute()))
+
+
+def _explain(options: argparse.Namespace) -> None:
+    plan = _plan(options.path)
+    if options.json:
+        from mlretrain import wire
+
+        print(wire.pretty(plan).decode(), end="")
+    else:
+        print(explain(plan), end="")
+
+
+def _diff(options: argparse.Namespace) -> int:
+    lines = diff(_plan(options.old), _plan(options.new))
+    print("\n".join(lines) or "no difference")
+    return 1 if lines else 0
+
+
+def _schema(options: argparse.Namespace) -> None:
+    from mlretrain_factory.schema import pipeline_schema, stack_schema
+
+    schema = pipeline_schema() if options.kind == "pipeline" else stack_schema()
+    print(json.dumps(schema, indent=2, ensure_ascii=False))

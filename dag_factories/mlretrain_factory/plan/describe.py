@@ -1,0 +1,74 @@
+"""What a DAG does, for the people who see it in Airflow."""
+
+from __future__ import annotations
+
+from mlretrain_factory.plan.model import DagKind
+from mlretrain_factory.spec.pipeline import PipelineSpec
+from mlretrain_factory.spec.promotion import GateSpec
+from mlretrain_factory.spec.quantity import format_duration
+
+
+def describe(spec: PipelineSpec, kind: DagKind, file: str) -> str:
+    """The DAG's documentation, in Markdown."""
+    lines = {"retrain": _retrain, "monitor": _monitor, "rollback": _rollback}[kind](spec)
+    title = [spec.description, ""] if spec.description else []
+    return "\n".join(
+        [*title, *(f"- {line}" for line in lines), "", f"Written in `{file}`; owner: {spec.owner}."]
+    )
+
+
+def describe_gate(gate: GateSpec) -> str:
+    """A gate in words."""
+    parts = []
+    if gate.min is not None:
+        parts.append(f"at least {gate.min:g}")
+    if gate.max is not None:
+        parts.append(f"at most {gate.max:g}")
+    if gate.min_improvement is not None:
+        sure = f" ({gate.confidence:.0%} sure)" if gate.confidence else ""
+        parts.append(f"better than the champion's by at least {gate.min_improvement:g}{sure}")
+    if gate.max_drop is not None:
+        parts.append(f"in no slice worse than the champion's by more than {gate.max_drop:g}")
+    return f"`{gate.metric}` {', '.join(parts)}"
+
+
+def _retrain(spec: PipelineSpec) -> list[str]:
+    training = spec.data.training
+    window = f", the last {format_duration(training.window)}" if training.window else ""
+    checks = spec.validation
+    deploy = spec.deploy
+    stages = ", ".join(f"{stage.traffic} % for {format_duration(stage.bake)}" for stage in deploy.stages)
+    rollout = {
+        "none": "Promotion moves the alias `champion`; nothing is served.",
+        "direct": "Promotion gives it all traffic at once.",
+        "canary": f"Rolled out to {stages}, then to all; rolled back when a guard is exceeded.",
+    }[deploy.strategy]
+    return [
+        f"Trains on `{training.uri}`{window}; predicts `{spec.data.target}`.",
+        *([f"Data that fails validation: {checks.on_failure}."] if checks else []),
+        f"Promoted when {'; '.join(describe_gate(gate) for gate in spec.promote.gates)}.",
+        rollout,
+    ]
+
+
+def _monitor(spec: PipelineSpec) -> list[str]:
+    if spec.monitor is None:
+        return []
+    window = format_duration(spec.monitor.data.window)
+    lines = [
+        f"Compares the last {window} of `{spec.monitor.data.uri}` with the champion's training data.",
+        f"A window drifts when {spec.monitor.drift.share:.0%} of the columns do.",
+    ]
+    retrain = spec.retrain
+    if retrain is None:
+        return [*lines, "Only reports: there is no `retrain` section."]
+    budget = f", {retrain.budget.max} per {format_duration(retrain.budget.per)}" if retrain.budget else ""
+    return [
+        *lines,
+        f"Retrains after {retrain.windows.violated} of {retrain.windows.of} windows have drifted; "
+        f"at most one per {format_duration(retrain.cooldown)}{budget}.",
+    ]
+
+
+def _rollback(spec: PipelineSpec) -> list[str]:
+    return ["Takes the model back to an earlier version: trigger it, say to which and why."]

@@ -1,0 +1,43 @@
+"""A plan in words, for the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mlretrain_factory.plan.model import OUTPUT, DagPlan, Plan, SchedulePlan, TaskPlan
+
+
+def explain(plan: Plan) -> str:
+    """What each DAG of the plan does, task by task."""
+    return "\n\n".join([f"{plan.pipeline} (plan {plan.digest})", *(_dag(dag) for dag in plan.dags)]) + "\n"
+
+
+def _dag(dag: DagPlan) -> str:
+    lines = [f"{dag.dag_id}: {_when(dag.schedule)}"]
+    lines += [f"  {line}" for line in dag.doc_md.splitlines() if line.startswith("- ")]
+    lines += [f"  {i:2}. {_task(task)}" for i, task in enumerate(dag.tasks, start=1)]
+    return "\n".join(lines)
+
+
+def _when(schedule: SchedulePlan | None) -> str:
+    if schedule is None:
+        return "started by hand"
+    if schedule.cron:
+        return f"{schedule.cron} ({schedule.timezone})"
+    return f"when updated: {', '.join(schedule.assets)}"
+
+
+def _task(task: TaskPlan) -> str:
+    rule = {"one_failed": "if one failed: "}.get(task.trigger_rule, "")
+    after = f" after {rule}{', '.join(task.upstream)}" if task.upstream else ""
+    always = ", always" if task.teardown else ""
+    args = ", ".join(f"{name}={_value(value)}" for name, value in sorted(task.args.items()))
+    return f"{task.task_id}{after}{always}: {task.operator}({args})"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping) and OUTPUT in value:
+        return f"<{value[OUTPUT]}>"
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,88 @@
+"""Spec sections as the operators' arguments: one function for each, no defaults of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from mlretrain_factory.plan.model import Notification, SchedulePlan
+from mlretrain_factory.spec.data import TrainingDataSpec
+from mlretrain_factory.spec.monitoring import DriftSpec, WindowDataSpec
+from mlretrain_factory.spec.notification import NotificationSpec
+from mlretrain_factory.spec.pipeline import PipelineSpec
+from mlretrain_factory.spec.retraining import RetrainingSpec
+from mlretrain_factory.spec.schedule import ScheduleSpec
+
+
+def given(section: BaseModel, *, exclude: set[str] | None = None) -> dict[str, Any]:
+    """The section's keys that have a value."""
+    data: dict[str, Any] = section.model_dump(exclude_none=True, exclude=exclude)
+    return data
+
+
+def data_window(section: TrainingDataSpec | WindowDataSpec) -> dict[str, Any]:
+    """Where data is and which of it; the window in seconds."""
+    window = {"window": section.window.total_seconds()} if section.window else {}
+    return {**given(section, exclude={"window"}), **window}
+
+
+def gates(spec: PipelineSpec) -> list[dict[str, Any]]:
+    """The promotion gates."""
+    return [given(gate) for gate in spec.promote.gates]
+
+
+def confidence(spec: PipelineSpec) -> float | None:
+    """The level of the interval that the gates ask for."""
+    return next((gate.confidence for gate in spec.promote.gates if gate.confidence is not None), None)
+
+
+def drift_policy(drift: DriftSpec) -> dict[str, Any]:
+    """When a window has drifted."""
+    prediction = {"prediction_threshold": drift.prediction.threshold} if drift.prediction else {}
+    columns: Mapping[str, Any] = {
+        name: "ignore" if column.ignore else given(column, exclude={"ignore"})
+        for name, column in drift.columns.items()
+    }
+    return {
+        "defaults": given(drift.defaults, exclude={"min_rows"}),
+        "columns": columns,
+        "share": drift.share,
+        "min_rows": drift.defaults.min_rows,
+        **prediction,
+    }
+
+
+def retrain_policy(retrain: RetrainingSpec) -> dict[str, Any]:
+    """When drift leads to a retraining."""
+    budget = retrain.budget
+    limits = {"budget_max": budget.max, "budget_per_s": budget.per.total_seconds()} if budget else {}
+    return {
+        "signals": list(retrain.when.any),
+        "violated": retrain.windows.violated,
+        "of": retrain.windows.of,
+        "latest": retrain.windows.latest,
+        "cooldown_s": retrain.cooldown.total_seconds(),
+        "min_new_rows": retrain.min_new_rows,
+        **limits,
+    }
+
+
+def schedule(section: ScheduleSpec | None) -> SchedulePlan | None:
+    """When runs start by themselves."""
+    if section is None:
+        return None
+    return SchedulePlan(cron=section.cron, timezone=section.timezone, assets=section.on_assets)
+
+
+def notifications(sections: tuple[NotificationSpec, ...]) -> tuple[Notification, ...]:
+    """Who is told."""
+    return tuple(
+        Notification(
+            on=section.on,
+            notifier=section.notifier,
+            args={**({"conn_id": section.conn_id} if section.conn_id else {}), **section.args},
+        )
+        for section in sections
+    )
