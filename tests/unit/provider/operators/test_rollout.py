@@ -1,0 +1,391 @@
+"""From candidate to champion, and back: every act repeatable, every crash mended, ended runs left alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, BaseOperator
+
+from mlretrain.errors import TransientError
+from mlretrain.gates.promotion import Evaluation, Scores
+from mlretrain.ports import VersionStats
+from mlretrain.wire import to_wire
+from mlretrain_provider.operators.deployment import (
+    CanaryGateOperator,
+    DeployModelOperator,
+    RollBackModelOperator,
+)
+from mlretrain_provider.operators.record import RecordRunOperator
+from mlretrain_provider.operators.registry import (
+    PromoteModelOperator,
+    PromotionGateOperator,
+    RegisterModelOperator,
+)
+from tests.fakes.airflow_harness import DagRunHarness
+
+SERVING = "mlretrain_model_server_default"
+ROLLOUT = ("register", "promotion_gate", "shift_10", "decide_10", "promote", "roll_back", "record")
+
+
+class NothingOperator(BaseOperator):
+    def execute(self, context: Any) -> None:
+        return None
+
+
+def evaluated(world: Any, auc: float = 0.8, champion: str | None = None) -> dict[str, Any]:
+    scores = Scores(holdout_sha256="a" * 64, metrics={"roc_auc": auc})
+    evaluation = Evaluation(
+        holdout_sha256="a" * 64,
+        rows=1000,
+        candidate=scores,
+        champion=Scores(holdout_sha256="a" * 64, metrics={"roc_auc": 0.75}) if champion else None,
+        champion_version=champion,
+    )
+    return {
+        "evaluation_uri": world.put("evaluation.json", to_wire(evaluation)),
+        "metrics": {"roc_auc": auc},
+        "champion_version": champion,
+        "prediction_profile_uri": "file:///predictions.json",
+    }
+
+
+def retrain_dag(world: Any, evaluation: dict[str, Any], **gate: Any) -> DAG:
+    training = {
+        "model_uri": "models:/m-1",
+        "mlflow_run_id": "mlflow-run-1",
+        "profile_uri": "file:///profile.json",
+        "holdout_sha256": "a" * 64,
+        "dataset_fingerprint": "f" * 64,
+        "key": "abc",
+    }
+    with world.dag() as dag:
+        register = RegisterModelOperator(task_id="register", training=training, evaluation=evaluation)
+        judged = PromotionGateOperator(
+            task_id="promotion_gate",
+            evaluation=evaluation,
+            gates=[{"metric": "roc_auc", "min": 0.7}],
+            **gate,
+        )
+        approve = NothingOperator(task_id="approve")
+        shift = DeployModelOperator(task_id="shift_10", version=register.output, weight=10)
+        decide = CanaryGateOperator(
+            task_id="decide_10",
+            shift=shift.output,
+            guards=[{"metric": "error_rate", "max": 0.01}],
+            min_requests=10,
+        )
+        promote = PromoteModelOperator(task_id="promote", version=register.output, serving_conn_id=SERVING)
+        roll_back = RollBackModelOperator(
+            task_id="roll_back", serving_conn_id=SERVING, trigger_rule="one_failed"
+        )
+        record = RecordRunOperator(task_id="record")
+        register >> judged >> approve >> shift >> decide >> promote >> record
+        [shift, decide, promote] >> roll_back >> record
+    return dag
+
+
+def serve(world: Any, version: str, **stats: Any) -> None:
+    world.target.stats["churn"] = {version: VersionStats(**stats)}
+
+
+def state_of(world: Any) -> dict[str, Any]:
+    """All that a repetition must not change."""
+    return {
+        "champion": world.alias("champion"),
+        "challenger": world.alias("challenger"),
+        "traffic": world.target.current("churn"),
+        "versions": len(world.registry.versions),
+        "ledger": [(event.kind, event.outcome, event.at) for event in world.ledger.events()],
+    }
+
+
+def promoted_run(world: Any) -> DagRunHarness:
+    champion = world.promote()
+    world.target.apply("churn", {champion: 100})
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    for task in ("register", "promotion_gate", "shift_10"):
+        assert run.run(task).state == "success", task
+    serve(world, "2", requests=100)
+    for task in ("decide_10", "promote", "record"):
+        assert run.run(task).state == "success", task
+    return run
+
+
+def test_a_candidate_becomes_the_champion(world: Any) -> None:
+    run = promoted_run(world)
+    assert world.alias("champion") == "2"
+    assert world.alias("challenger") is None
+    assert world.target.current("churn") == {"2": 100}
+    assert world.kinds() == ["registered", "gated", "shifted", "promoted", "concluded"]
+    assert run.supervisor.xcoms["promote", "return_value"]["previous"] == "1"
+    assert run.supervisor.xcoms["record", "return_value"]["event"] == "promoted"
+
+
+def test_the_candidate_carries_its_evidence_and_is_the_challenger(world: Any) -> None:
+    run = DagRunHarness(retrain_dag(world, evaluated(world)), conf={"reason": "drift in 2 of 3 windows"})
+    result = run.run("register").result
+    assert result == {
+        "name": "churn",
+        "version": "1",
+        "model_uri": "models:/churn/1",
+        "mlflow_run_id": "mlflow-run-1",
+    }
+    tags = world.registry.version("churn", "@challenger").tags
+    assert tags["mlretrain.profile_uri"] == "file:///profile.json"
+    assert tags["mlretrain.prediction_profile_uri"] == "file:///predictions.json"
+    assert tags["mlretrain.reason"] == "drift in 2 of 3 windows"
+    assert tags["mlretrain.metric.roc_auc"] == "0.8"
+    assert tags["mlretrain.window_end"] == "2026-03-09T06:00:00+00:00"
+
+
+def test_clearing_any_task_of_a_promoted_run_changes_nothing(world: Any) -> None:
+    run = promoted_run(world)
+    before = state_of(world)
+    for task in ROLLOUT:
+        outcome = run.run(task, try_number=2)
+        assert outcome.state == "success", task
+        assert state_of(world) == before, task
+
+
+def test_clearing_an_old_run_leaves_the_newer_champion_alone(world: Any) -> None:
+    run = promoted_run(world)
+    newer = world.promote("mlflow-run-9")
+    world.target.apply("churn", {newer: 100})
+    before = state_of(world)
+    for task in ROLLOUT:
+        run.run(task, try_number=2)
+    assert state_of(world) == before
+
+
+def test_the_first_model_takes_all_traffic_and_waits_for_none(world: Any) -> None:
+    run = DagRunHarness(retrain_dag(world, evaluated(world)))
+    run.run("register")
+    run.run("promotion_gate")
+    shift = run.run("shift_10").result
+    assert (shift["champion"], shift["weights"]) == (None, {"1": 100})
+    assert run.run("decide_10").result["verdict"] == "advance"
+    assert run.run("promote").result == {"name": "churn", "version": "1", "previous": None}
+
+
+def test_a_rejection_succeeds_and_skips_all_but_the_record(world: Any) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, auc=0.6, champion=champion)))
+    run.run("register")
+    outcome = run.run("promotion_gate")
+    assert outcome.state == "success"
+    assert (outcome.result["verdict"], outcome.result["outcome"]) == ("reject", "reject")
+    assert outcome.skipped == ["approve", "decide_10", "promote", "roll_back", "shift_10"]
+    record = run.run("record").result
+    assert record["event"] == "rejected"
+    assert "0.6" in record["reason"]
+    assert world.alias("champion") == champion
+    assert world.alias("challenger") is None
+    before = state_of(world)
+    for task in ROLLOUT:
+        run.run(task, try_number=2)
+        assert state_of(world) == before, task
+
+
+@pytest.mark.parametrize(("mode", "conf"), [("dry_run", {}), ("enforce", {"dry_run": True})])
+def test_a_dry_run_judges_and_promotes_nothing(world: Any, mode: str, conf: dict[str, Any]) -> None:
+    run = DagRunHarness(retrain_dag(world, evaluated(world), mode=mode), conf=conf)
+    run.run("register")
+    outcome = run.run("promotion_gate")
+    assert (outcome.result["verdict"], outcome.result["outcome"]) == ("promote", "dry_run")
+    assert "promote" in outcome.skipped
+    assert run.run("record").result["outcome"] == "dry_run"
+    assert world.alias("champion") is None
+
+
+def test_a_changed_threshold_is_judged_again_while_the_run_is_open(world: Any) -> None:
+    evaluation = evaluated(world, auc=0.6)
+    dag = retrain_dag(world, evaluation)
+    run = DagRunHarness(dag)
+    assert run.run("promotion_gate").result["verdict"] == "reject"
+    gate: Any = dag.get_task("promotion_gate")
+    gate.gates = [{"metric": "roc_auc", "min": 0.5}]
+    assert run.run("promotion_gate").result["verdict"] == "promote"
+
+
+def test_the_evidence_is_a_table_in_the_log(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    DagRunHarness(retrain_dag(world, evaluated(world, auc=0.6))).run("promotion_gate")
+    lines = capsys.readouterr().out.splitlines()
+    assert any("roc_auc" in line and "0.6" in line and "FAILS" in line for line in lines)
+
+
+@pytest.mark.parametrize("crash", ["apply", "set_alias", "tag", "append"])
+def test_a_crash_anywhere_in_the_promotion_is_mended_by_running_it_again(
+    world: Any, monkeypatch: pytest.MonkeyPatch, crash: str
+) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    run.run("register")
+    run.run("promotion_gate")
+    operator = (
+        PromoteModelOperator
+        if crash == "append"
+        else type(world.target if crash == "apply" else world.registry)
+    )
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise TransientError("away")
+
+    with monkeypatch.context() as broken_world:
+        broken_world.setattr(operator, crash, broken)
+        assert run.run("promote", retries_left=True).state == "up_for_retry"
+    assert run.run("promote", try_number=2).result["previous"] == champion
+    assert world.alias("champion") == "2"
+    assert world.target.current("churn") == {"2": 100}
+
+
+def test_a_candidate_judged_beside_another_champion_is_refused(world: Any) -> None:
+    first = world.promote("mlflow-run-0")
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=first)))
+    run.run("register")
+    run.run("promotion_gate")
+    newer = world.promote("mlflow-run-9")
+    outcome = run.run("promote", retries_left=True)
+    assert outcome.state == "failed"
+    assert "the champion has changed" in str(outcome.error)
+    assert world.alias("champion") == newer
+
+
+def test_a_breached_guard_fails_and_the_champion_takes_the_traffic_back(world: Any) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    for task in ("register", "promotion_gate", "shift_10"):
+        run.run(task)
+    assert world.target.current("churn") == {"1": 90, "2": 10}
+    serve(world, "2", requests=100, errors=50)
+    outcome = run.run("decide_10", retries_left=True)
+    assert outcome.state == "failed"
+    assert "error_rate" in str(outcome.error)
+    assert run.run("roll_back").result["version"] == champion
+    assert world.target.current("churn") == {"1": 100}
+    assert run.run("record").result["event"] == "rolled_back"
+    before = state_of(world)
+    for task in ROLLOUT:
+        assert run.run(task, try_number=2).state == "success", task
+        assert state_of(world) == before, task
+
+
+def test_too_few_requests_hold_and_may_be_retried(world: Any) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    for task in ("register", "promotion_gate", "shift_10"):
+        run.run(task)
+    serve(world, "2", requests=3)
+    assert run.run("decide_10", retries_left=True).state == "up_for_retry"
+
+
+def test_the_same_shift_again_keeps_its_instant(world: Any) -> None:
+    world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion="1")))
+    run.run("register")
+    run.run("promotion_gate")
+    assert run.run("shift_10").result == run.run("shift_10", try_number=2).result
+
+
+def test_a_failed_run_goes_on_where_it_stopped(world: Any) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    for task in ("register", "promotion_gate", "shift_10"):
+        run.run(task)
+    run.supervisor.states["decide_10"] = "failed"
+    assert run.run("record").result["outcome"] == "failed"
+    serve(world, "2", requests=100)
+    for task in ("decide_10", "promote", "record"):
+        assert run.run(task, try_number=2).state == "success", task
+    assert world.alias("champion") == "2"
+    assert world.ledger.outcome("run-1") == "promoted"
+
+
+def test_a_promotion_that_stopped_half_way_is_rolled_back_whole(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    run.run("register")
+    run.run("promotion_gate")
+    with monkeypatch.context() as broken_world:
+        broken_world.setattr(PromoteModelOperator, "append", lambda *a, **k: 1 / 0)
+        assert run.run("promote").state == "failed"
+    assert world.alias("champion") == "2"
+    assert run.run("roll_back").result == {
+        "name": "churn",
+        "version": champion,
+        "previous": "2",
+        "reason": "the rollout failed",
+    }
+    assert world.alias("champion") == champion
+    assert world.target.current("churn") == {champion: 100}
+
+
+def rollback_dag(world: Any, **arguments: Any) -> DAG:
+    with world.dag("churn.rollback") as dag:
+        back = RollBackModelOperator(task_id="roll_back", serving_conn_id=SERVING, **arguments)
+        back >> RecordRunOperator(task_id="record", kind="rollback")
+    return dag
+
+
+def test_rolling_back_by_hand_goes_to_the_champion_before(world: Any) -> None:
+    promoted_run(world)
+    run = DagRunHarness(rollback_dag(world, to="", reason="complaints"), run_id="manual__1")
+    assert run.run("roll_back").result == {
+        "name": "churn",
+        "version": "1",
+        "previous": "2",
+        "reason": "complaints",
+    }
+    assert world.alias("champion") == "1"
+    assert world.target.current("churn") == {"1": 100}
+    assert run.run("record").result["event"] == "rolled_back"
+    before = state_of(world)
+    run.run("roll_back", try_number=2)
+    assert state_of(world) == before
+
+
+def test_a_rollback_that_stopped_half_way_does_not_go_back_twice(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted_run(world)
+    run = DagRunHarness(rollback_dag(world, to="previous", reason="complaints"), run_id="manual__1")
+    with monkeypatch.context() as broken_world:
+        broken_world.setattr(RollBackModelOperator, "append", lambda *a, **k: 1 / 0)
+        assert run.run("roll_back").state == "failed"
+    assert run.run("roll_back", try_number=2).result["version"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"to": "99", "reason": "complaints"}, "no such version"),
+        ({"to": "previous", "reason": " "}, "needs a reason"),
+        ({"to": "previous", "reason": "complaints"}, "no champion before"),
+    ],
+)
+def test_a_rollback_that_cannot_be_is_refused(world: Any, arguments: dict[str, Any], message: str) -> None:
+    world.promote()
+    outcome = DagRunHarness(rollback_dag(world, **arguments)).run("roll_back", retries_left=True)
+    assert outcome.state == "failed"
+    assert message in str(outcome.error)
+    assert world.alias("champion") == "1"
+
+
+@pytest.mark.parametrize("weight", ["a lot", 101, -1])
+def test_a_share_that_is_none_is_refused(world: Any, weight: Any) -> None:
+    with world.dag() as dag:
+        DeployModelOperator(task_id="shift", version="1", weight=weight)
+    outcome = DagRunHarness(dag).run("shift", retries_left=True)
+    assert outcome.state == "failed"
+    assert "0 to 100" in str(outcome.error)
+
+
+def test_the_verdict_is_kept_with_its_checks(world: Any) -> None:
+    outcome = DagRunHarness(retrain_dag(world, evaluated(world))).run("promotion_gate")
+    path = outcome.result["checks_uri"].removeprefix(world.artifacts_uri + "/")
+    kept = json.loads(world.store.read(path))
+    assert kept["verdict"] == "promote"
+    assert [check["name"] for check in kept["checks"]] == ["holdout", "roc_auc"]

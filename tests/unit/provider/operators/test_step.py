@@ -1,0 +1,184 @@
+"""Steps as jobs: asked once, started once, reported once, however often the task runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from mlretrain import errors
+from mlretrain.ports import JobStatus
+from mlretrain.runtime.contract import StepReport, request_key
+from mlretrain_provider.operators.step import StepOperator
+from tests.fakes.airflow_harness import DagRunHarness
+
+
+class MeasureOperator(StepOperator):
+    step = "measure"
+    uses_mlflow = True
+    template_fields = (*StepOperator.template_fields, "what")
+    facts = 0
+
+    def __init__(self, *, what: str = "it", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.what = what
+
+    def config(self, run: Any, context: Any) -> dict[str, Any]:
+        return {"what": self.what}
+
+    def frozen(self, run: Any, key: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        type(self).facts += 1
+        return {"fact": type(self).facts}
+
+
+@pytest.fixture
+def dag(world: Any) -> DAG:
+    MeasureOperator.facts = 0
+    world.backend.work["measure"] = lambda request: {"what": request.config["what"], **request.frozen}
+    with world.dag() as dag:
+        MeasureOperator(task_id="measure", what="{{ run_id }}", env={"COLOUR": "blue"}, code_root="code")
+    return dag
+
+
+def failure(error: errors.MlretrainError, key: str) -> StepReport:
+    return StepReport(key=key, status="failed", exit_code=error.exit_code, error=error.to_wire())
+
+
+KEY = request_key("measure", "churn", "run-1", {"what": "run-1"})
+
+
+def test_a_step_runs_as_a_job_and_its_result_is_the_xcom(world: Any, dag: DAG) -> None:
+    outcome = DagRunHarness(dag).run("measure")
+    assert (outcome.state, outcome.result) == ("success", {"what": "run-1", "fact": 1})
+    (job,) = world.backend.jobs
+    assert job.name == f"churn-measure-{KEY}"
+    assert job.env["MLFLOW_TRACKING_URI"] == "http://mlflow"
+    assert job.env["COLOUR"] == "blue"
+    assert job.env["MLRETRAIN_ATTEMPT"] == "1"
+    assert job.env["MLRETRAIN_CODE_PATHS"].split(":")[0].endswith("/code")
+
+
+def test_a_step_that_succeeded_is_not_run_again(world: Any, dag: DAG) -> None:
+    run = DagRunHarness(dag)
+    first, again = run.run("measure"), run.run("measure", try_number=2)
+    assert again.result == first.result
+    assert len(world.backend.jobs) == 1
+    assert MeasureOperator.facts == 1
+
+
+def test_a_retry_asks_the_same_question(world: Any, dag: DAG) -> None:
+    world.backend.endings = [failure(errors.TransientError("the store did not answer"), KEY)]
+    run = DagRunHarness(dag)
+    assert run.run("measure", retries_left=True).state == "up_for_retry"
+    outcome = run.run("measure", try_number=2)
+    assert outcome.result == {"what": "run-1", "fact": 1}
+    assert [job.env["MLRETRAIN_ATTEMPT"] for job in world.backend.jobs] == ["1", "2"]
+    assert len({job.request_uri for job in world.backend.jobs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (errors.InvalidInput("no rows"), "failed"),
+        (errors.ContractError("another protocol"), "failed"),
+        (errors.ConfigError("no such column"), "failed"),
+        (errors.UserCodeError("KeyError: 'x'"), "up_for_retry"),
+        (errors.TransientError("S3 is away"), "up_for_retry"),
+    ],
+)
+def test_only_what_a_retry_can_mend_is_retried(
+    world: Any, dag: DAG, error: errors.MlretrainError, state: str
+) -> None:
+    world.backend.endings = [failure(error, KEY)]
+    outcome = DagRunHarness(dag).run("measure", retries_left=True)
+    assert outcome.state == state
+    assert str(outcome.error) == f"churn.retrain/measure: {error.message}"
+
+
+def test_a_job_that_was_killed_is_retried_and_says_why(world: Any, dag: DAG) -> None:
+    world.backend.endings = [JobStatus(state="failed", exit_code=137, reason="ended by SIGKILL")]
+    outcome = DagRunHarness(dag).run("measure", retries_left=True)
+    assert outcome.state == "up_for_retry"
+    assert "ended by SIGKILL" in str(outcome.error)
+
+
+def test_the_old_report_is_not_taken_for_the_new_jobs(world: Any, dag: DAG) -> None:
+    world.backend.endings = [
+        failure(errors.InvalidInput("no rows"), KEY),
+        JobStatus(state="failed", exit_code=137, reason="ended by SIGKILL"),
+    ]
+    run = DagRunHarness(dag)
+    run.run("measure")
+    assert "ended by SIGKILL" in str(run.run("measure", try_number=2, retries_left=True).error)
+
+
+def test_a_success_without_a_report_is_no_success(world: Any, dag: DAG) -> None:
+    world.backend.endings = [JobStatus(state="succeeded", exit_code=0)]
+    outcome = DagRunHarness(dag).run("measure", retries_left=True)
+    assert outcome.state == "failed"
+    assert "left no report" in str(outcome.error)
+
+
+def test_the_report_counts_even_if_the_job_is_lost(world: Any, dag: DAG) -> None:
+    report = StepReport(key=KEY, status="succeeded", exit_code=0, result={"what": "kept"})
+    world.backend.endings = [report]
+    submit = world.backend.submit
+    world.backend.submit = lambda spec: (
+        submit(spec),
+        setattr(world.backend, "_status", JobStatus(state="lost")),
+    )[0]
+    assert DagRunHarness(dag).run("measure").result == {"what": "kept"}
+
+
+def test_every_line_of_the_job_is_in_the_log_once(
+    world: Any, dag: DAG, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.backend.log = "reading 10 rows\nfitting\r\nä last line without an end"
+    DagRunHarness(dag).run("measure")
+    log = capsys.readouterr().out
+    assert [log.count(line) for line in ("reading 10 rows", "fitting", "ä last line without an end")] == [
+        1
+    ] * 3
+
+
+def test_a_timeout_cancels_the_job(world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(handle: str) -> JobStatus:
+        raise TimeoutError
+
+    monkeypatch.setattr(world.backend, "status", interrupt)
+    assert DagRunHarness(dag).run("measure").state == "failed"
+    assert world.backend.cancelled == [f"churn-measure-{KEY}"]
+
+
+def test_a_backend_that_cannot_be_asked_does_not_cost_the_job(
+    world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(handle: str) -> JobStatus:
+        raise errors.TransientError("the cluster does not answer")
+
+    monkeypatch.setattr(world.backend, "status", away)
+    assert DagRunHarness(dag).run("measure", retries_left=True).state == "up_for_retry"
+    assert world.backend.cancelled == []
+
+
+def test_killing_the_task_cancels_the_job(world: Any, dag: DAG) -> None:
+    operator: Any = dag.get_task("measure")
+    operator.on_kill()
+    assert world.backend.cancelled == []
+    operator._job = (world.backend, "job")
+    operator.on_kill()
+    assert world.backend.cancelled == ["job"]
+
+
+def test_secrets_stay_out_of_request_and_xcom(world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlretrain_provider.hooks.mlflow import MLflowHook
+
+    monkeypatch.setattr(MLflowHook, "env", lambda self: {"MLFLOW_TRACKING_PASSWORD": "hunter2-hunter2"})
+    run = DagRunHarness(dag)
+    run.run("measure")
+    assert world.backend.jobs[0].env["MLFLOW_TRACKING_PASSWORD"] == "hunter2-hunter2"
+    kept = [world.store.read(path) for path in world.store.list("churn/")]
+    assert not any(b"hunter2" in data for data in kept)
+    assert "hunter2" not in str(run.supervisor.xcoms)
