@@ -9,8 +9,8 @@ import json
 from typing import cast
 
 from mlretrain.errors import ContractError
-from mlretrain.ledger import FAILED, Ledger
-from mlretrain.policy.retrain import Cause, Retrain, WindowRecord, window_slug
+from mlretrain.ledger import FAILED, Ledger, LedgerEvent
+from mlretrain.policy.retrain import CAUSES, Cause, Retrain, WindowRecord, window_slug
 from mlretrain.ports import ArtifactStore
 from mlretrain.runtime.contract import run_slug
 from mlretrain.wire import from_wire, pretty
@@ -60,32 +60,31 @@ class WindowLog:
 
 
 def retrains(ledger: Ledger) -> tuple[Retrain, ...]:
-    """Every retrain that was requested, oldest window first, with how it ended."""
-    requested = {}
+    """Every run that was requested or made a version, oldest window first, with how it ended."""
+    started: dict[str, LedgerEvent] = {}
     ends: dict[str, str | None] = {}
-    for event in ledger.events("retrain_requested", "concluded"):
-        if event.kind == "retrain_requested":
-            requested[event.run_id] = event
-        elif event.outcome != FAILED or ends.get(event.run_id) is None:
+    for event in ledger.events("retrain_requested", "registered", "concluded"):
+        if event.kind != "concluded":
+            started.setdefault(event.run_id, event)
+        elif event.outcome != FAILED or event.run_id not in ends:
             ends[event.run_id] = event.outcome
     found = (
         Retrain(
             run_id=event.run_id,
             window_end=event.window_end,
-            cause=_cause(event.evidence.get("cause"), event.run_id),
+            cause=_cause(event),
             outcome=ends.get(event.run_id),
         )
-        for event in requested.values()
+        for event in started.values()
     )
     return tuple(sorted(found, key=lambda each: (each.window_end, each.run_id)))
 
 
-def _cause(cause: object, run_id: str) -> Cause:
-    if cause not in ("drift", "schedule", "manual"):
-        raise ContractError(
-            "a retrain request without a cause",
-            where=run_id,
-            found=repr(cause),
-            allowed="drift, schedule, manual",
-        )
-    return cast(Cause, cause)
+def _cause(event: LedgerEvent) -> Cause:
+    """The cause that the request states, else what its run id says: Airflow prefixes those that it makes."""
+    stated = event.evidence.get("cause")
+    if stated in CAUSES:
+        return cast(Cause, stated)
+    prefix = event.run_id.partition("__")[0]
+    by_prefix: dict[str, Cause] = {"drift": "drift", "scheduled": "schedule"}
+    return by_prefix.get(prefix, "manual")

@@ -174,7 +174,7 @@ def _whole(gate: Gate, evaluation: Evaluation) -> _Pair:
 
 
 def _slices(gate: Gate, evaluation: Evaluation) -> Iterator[_Pair]:
-    """Every slice that is large enough in either model's scores, so that one left out by the candidate fails."""
+    """Every slice large enough in either model's scores, so that one the candidate leaves out fails."""
     candidate = evaluation.candidate.slices
     champion = evaluation.champion.slices if evaluation.champion else {}
     for column in sorted({*candidate, *champion}):

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from mlretrain.errors import ConfigError
 from mlretrain.verdict import Check, Retraining, failures
 from mlretrain.wire import canonical, utc
 
 Cause = Literal["drift", "schedule", "manual"]
+CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -40,7 +41,7 @@ class RetrainPolicy:
     violated: int = 1
     of: int = 1
     latest: bool = True
-    cooldown_s: float
+    cooldown_s: float = 604_800
     min_new_rows: int = 0
     budget_max: int | None = None
     budget_per_s: float | None = None
@@ -224,13 +225,16 @@ def _rows_check(policy: RetrainPolicy, windows: Sequence[WindowRecord], last: Re
 
 
 def new_rows(windows: Iterable[WindowRecord], since: datetime | None) -> float:
-    """Rows that arrived after ``since``; what windows share in time is counted once, pro rata."""
+    """Rows that arrived after ``since``; what windows share in time is counted once, pro rata.
+
+    A window of unknown length (its start is its end) counts whole.
+    """
     covered, total = since or _NEVER, 0.0
     for each in sorted(windows, key=lambda w: (w.window_end, w.window_start, w.rows)):
         length = (each.window_end - each.window_start).total_seconds()
         fresh = (each.window_end - max(each.window_start, covered)).total_seconds()
-        if length > 0 and fresh > 0:
-            total += each.rows * fresh / length
+        if each.window_end > covered:
+            total += each.rows * fresh / length if length > 0 else each.rows
             covered = each.window_end
     return total
 
