@@ -53,10 +53,10 @@ class Config:
 def run(config: Config, ctx: StepContext) -> dict[str, Any]:
     """Score both models and keep the evidence for the promotion gate.
 
-    A champion that cannot be loaded, or cannot predict on these columns, leaves its scores out and says why in
-    ``champion_error``: the gate then fails closed, the step does not.
+    A champion that cannot be loaded, or cannot predict on these columns, leaves its scores out and says why
+    in ``champion_error``: the gate then fails closed, the step does not.
 
-    :raises InvalidInput: the holdout is not the one that training left, or the candidate cannot predict on it.
+    :raises InvalidInput: the holdout is not the one that training left, or the candidate fails on it.
     :raises ConfigError: a metric or a column does not exist.
     """
     for metric in config.metrics:
@@ -110,7 +110,7 @@ def _read_holdout(config: Config, ctx: StepContext) -> pd.DataFrame:
     with tempfile.TemporaryDirectory(prefix="mlretrain-") as folder, connect() as con:
         path = Path(folder) / "holdout.parquet"
         path.write_bytes(data)
-        holdout = con.read_parquet(str(path)).df()
+        holdout: pd.DataFrame = con.read_parquet(str(path)).df()
     missing = [each for each in (config.target, *config.slices) if each not in holdout.columns]
     if missing:
         raise ConfigError(

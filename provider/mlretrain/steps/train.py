@@ -161,8 +161,7 @@ def _load(config: Config, ctx: StepContext) -> _Data:
 
 
 def _count(relation: DuckDBPyRelation) -> int:
-    row = relation.aggregate("count(*)").fetchone()
-    return int(row[0]) if row else 0
+    return int(relation.aggregate("count(*)").fetchall()[0][0])
 
 
 def _parquet(relation: DuckDBPyRelation) -> bytes:
