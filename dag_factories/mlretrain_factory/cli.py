@@ -82,7 +82,7 @@ def _lint(options: argparse.Namespace) -> int:
         problems += errors
     for problem in problems:
         print(problem, file=sys.stderr)
-    print(f"{good + len(problems)} pipelines, {len(problems)} broken")
+    print(f"pipelines: {good + len(problems)}, broken: {len(problems)}")
     return 1 if problems else 0
 
 

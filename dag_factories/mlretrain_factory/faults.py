@@ -39,7 +39,15 @@ def validate(model: type[Spec], node: Node) -> Spec:
         return model.model_validate_json(json.dumps(node.data))
     except ValidationError as problem:
         findings = problem.errors(include_url=False, include_input=False)
-        raise SpecErrors(_translate(model, node, dict(each)) for each in findings) from None
+        raise SpecErrors(
+            _translate(model, node, dict(each)) for each in findings if not _is_echo(node, dict(each))
+        ) from None
+
+
+def _is_echo(root: Node, finding: dict[str, Any]) -> bool:
+    """Whether pydantic calls a list too short only because of the faulty items that it left out."""
+    node, _ = _descend(root, finding["loc"])
+    return finding["type"] == "too_short" and bool(node.value)
 
 
 def _translate(model: type[BaseModel], root: Node, finding: dict[str, Any]) -> SpecError:

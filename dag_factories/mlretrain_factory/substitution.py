@@ -40,6 +40,7 @@ class Substitution:
         self.environ = environ
         self.stack_file = stack_file
         self.errors: list[SpecError] = []
+        self.cycles: set[frozenset[str]] = set()
 
     def apply(self, node: Node, path: str = "", chain: tuple[str, ...] = ()) -> Node:
         """``node`` with every reference below it replaced."""
@@ -81,7 +82,11 @@ class Substitution:
         if name.startswith("env."):
             return self._environment(name.removeprefix("env."), node, path)
         if name in chain:
-            cycle = " → ".join((*chain[chain.index(name) :], name))
+            members = chain[chain.index(name) :]
+            if frozenset(members) in self.cycles:
+                raise SpecErrors([])
+            self.cycles.add(frozenset(members))
+            cycle = " → ".join((*members, name))
             raise _fault(node, path, "variables refer to each other in a circle", "Break it.", found=cycle)
         if name not in self.variables:
             remedy = nearest(name, self.variables, f"Add it to `vars:` here or in {self.stack_file}.")

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from mlretrain_factory.plan.model import Notification, SchedulePlan
 from mlretrain_factory.spec.data import TrainingDataSpec
-from mlretrain_factory.spec.monitoring import DriftSpec, WindowDataSpec
+from mlretrain_factory.spec.monitoring import ColumnDriftSpec, DriftDefaultsSpec, DriftSpec, WindowDataSpec
 from mlretrain_factory.spec.notification import NotificationSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.retraining import RetrainingSpec
@@ -40,18 +40,29 @@ def confidence(spec: PipelineSpec) -> float | None:
 
 def drift_policy(drift: DriftSpec) -> dict[str, Any]:
     """When a window has drifted."""
-    prediction = {"prediction_threshold": drift.prediction.threshold} if drift.prediction else {}
-    columns: Mapping[str, Any] = {
-        name: "ignore" if column.ignore else given(column, exclude={"ignore"})
+    defaults = _column(drift.defaults)
+    columns = {
+        name: "ignore" if column.ignore else _over(defaults, _column(column))
         for name, column in drift.columns.items()
     }
+    prediction = {"prediction_threshold": drift.prediction.threshold} if drift.prediction else {}
     return {
-        "defaults": given(drift.defaults, exclude={"min_rows"}),
+        "defaults": defaults,
         "columns": columns,
         "share": drift.share,
         "min_rows": drift.defaults.min_rows,
         **prediction,
     }
+
+
+def _column(section: DriftDefaultsSpec | ColumnDriftSpec) -> dict[str, Any]:
+    policy = given(section, exclude={"min_rows", "ignore"})
+    return {key: value for key, value in policy.items() if (key, value) != ("threshold", "auto")}
+
+
+def _over(defaults: Mapping[str, Any], column: Mapping[str, Any]) -> dict[str, Any]:
+    """A column's policy over the defaults; a threshold of one method says nothing about another's."""
+    return dict(column) if "method" in column else {**defaults, **column}
 
 
 def retrain_policy(retrain: RetrainingSpec) -> dict[str, Any]:

@@ -6,13 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from mlretrain.drift.metrics import Method
 from mlretrain_factory.errors import nearest
 from mlretrain_factory.spec.data import Format
 from mlretrain_factory.spec.quantity import Duration
 from mlretrain_factory.spec.schedule import ScheduleSpec
 from mlretrain_factory.spec.section import Section, Unsupported, Uri, fault
-
-Method = Literal["auto", "psi", "jensen_shannon", "wasserstein", "ks", "chi_squared", "total_variation"]
 
 
 def _check_threshold(value: Any) -> Any:
@@ -36,15 +35,17 @@ class WindowDataSpec(Section):
 class DriftDefaultsSpec(Section):
     """How each column is compared, unless it says otherwise."""
 
-    method: Method = Field(default="auto", description="`auto`: by the column's kind.")
-    threshold: Threshold = Field(default="auto", description="Effect that counts as drift, beyond its noise.")
+    method: Method | Literal["auto"] = Field(default="auto", description="`auto`: by the column's kind.")
+    threshold: Threshold = Field(
+        default="auto", description="Tolerated effect, beyond its noise; `auto`: by method."
+    )
     min_rows: int = Field(default=1000, ge=1, description="A window of fewer rows decides nothing.")
 
 
 class ColumnDriftSpec(Section):
     """How one column is compared."""
 
-    method: Method | None = Field(default=None, description="Left out: as in `defaults`.")
+    method: Method | Literal["auto"] | None = Field(default=None, description="Left out: as in `defaults`.")
     threshold: Threshold | None = Field(default=None, description="Left out: as in `defaults`.")
     ignore: bool = Field(default=False, description="Not compared at all.")
 
@@ -70,7 +71,7 @@ ColumnPolicy = Annotated[
 class PredictionDriftSpec(Section):
     """How the answers are compared."""
 
-    threshold: Threshold = Field(default="auto", description="Effect that counts as drift, beyond its noise.")
+    threshold: float = Field(default=0.1, gt=0, description="Effect that counts as drift, beyond its noise.")
 
 
 class DriftSpec(Section):

@@ -20,7 +20,10 @@ def parse_duration(value: Any) -> timedelta:
     parts = re.findall(r"(\d{1,6})([wdhms])", value) if isinstance(value, str) else []
     if not parts or not re.fullmatch(_PATTERN, str(value)):
         raise fault(
-            "not a duration", remedy="Write a number and a unit, such as `7d`.", allowed="s, m, h, d, w"
+            "not a duration",
+            remedy="Write a number and a unit, such as `7d`.",
+            found=f"'{value}'",
+            allowed="s, m, h, d, w",
         )
     length = sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
     if not timedelta() < length <= _LONGEST:
