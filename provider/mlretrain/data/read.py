@@ -1,0 +1,176 @@
+"""A resolved dataset as a DuckDB relation or a pandas frame, its files checked to be still the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlretrain.data.dataset import DataFile, Dataset, Format
+from mlretrain.data.files import is_remote, verify
+from mlretrain.data.time_window import TimeColumn, check_column, quote
+from mlretrain.errors import InvalidInput, MissingExtra, TransientError
+from mlretrain.runtime.s3 import S3Settings, arrow_filesystem
+from mlretrain.runtime.store import local_path, read_uri
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    from pandas import DataFrame
+
+
+def connect(memory_limit: str | None = None) -> DuckDBPyConnection:
+    """A DuckDB in memory that speaks UTC, spills to the temporary folder and never asks the network.
+
+    :param memory_limit: such as ``"2GB"``; by default DuckDB's own, 80 % of the machine's.
+    """
+    try:
+        import duckdb
+    except ImportError as error:
+        raise MissingExtra.of("duckdb", "data") from error
+    config: dict[str, Any] = {
+        "autoinstall_known_extensions": False,
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"mlretrain-duckdb-{os.getpid()}"),
+        **({"memory_limit": memory_limit} if memory_limit else {}),
+    }
+    connection = duckdb.connect(config=config)
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def open_relation(
+    con: DuckDBPyConnection, dataset: Dataset, env: Mapping[str, str] | None = None
+) -> DuckDBPyRelation:
+    """The rows of ``dataset``, lazily, in the order of the files and of the rows in them.
+
+    Sets the connection's time zone to UTC. Raises :class:`InvalidInput` if a file is gone or has changed.
+    """
+    verify(dataset.files, env)
+    relation = scan(con, dataset.files, dataset.format, env)
+    if dataset.time_column is None:
+        return relation
+    with reading(dataset.uri):
+        window = TimeColumn(relation, dataset.time_column, dataset.uri).within(dataset.start, dataset.end)
+        return relation.filter(window) if window else relation
+
+
+def read_frame(
+    dataset: Dataset,
+    columns: Sequence[str] | None = None,
+    where: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> DataFrame:
+    """The rows of ``dataset`` in memory.
+
+    :param columns: which, in this order; by default all.
+    :param where: a predicate of :class:`~mlretrain.data.split.Split`.
+    """
+    with connect() as con:
+        relation = open_relation(con, dataset, env)
+        with reading(dataset.uri):
+            if where:
+                relation = relation.filter(where)
+            if columns is not None:
+                names = [quote(check_column(name, relation.columns, dataset.uri)) for name in columns]
+                relation = relation.select(", ".join(names))
+            frame: DataFrame = relation.df()
+            return frame
+
+
+def scan(
+    con: DuckDBPyConnection,
+    files: Sequence[DataFile],
+    file_format: Format,
+    env: Mapping[str, str] | None = None,
+) -> DuckDBPyRelation:
+    """All rows of ``files``, columns matched by name."""
+    con.execute("SET TimeZone = 'UTC'")
+    if not is_remote(files):
+        paths = [str(local_path(file.uri)) for file in files]
+        return _scan_parquet(con, paths) if file_format == "parquet" else _scan_csv(con, paths, files)
+    if file_format == "csv":
+        return _scan_remote_csv(con, files, env)
+    return con.from_arrow(_arrow_dataset(files, env))
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Turns DuckDB's and Arrow's complaints about data into :class:`InvalidInput`."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
+        raise TransientError("out of memory", where=where, found=first_line(error)) from error
+    except duckdb.Error as error:
+        raise InvalidInput("the data cannot be read", where=where, found=first_line(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the hints below it."""
+    return str(error).strip().split("\n", 1)[0]
+
+
+def _scan_parquet(con: DuckDBPyConnection, paths: Sequence[str]) -> DuckDBPyRelation:
+    return con.read_parquet([_verbatim(path) for path in paths], union_by_name=True, hive_partitioning=False)
+
+
+def _scan_csv(con: DuckDBPyConnection, paths: Sequence[str], files: Sequence[DataFile]) -> DuckDBPyRelation:
+    """All of ``paths``, which hold ``files``; types are found over all of them."""
+    names: list[str] = []
+    for path, file in zip(paths, files, strict=True):
+        with reading(file.uri):
+            found = con.read_csv(_verbatim(path), header=True, hive_partitioning=False).columns
+        names = names or found
+        for name in sorted(set(names) ^ set(found)):
+            lacking, having = (file, files[0]) if name in names else (files[0], file)
+            raise InvalidInput(f"column {name!r} is missing", where=lacking.uri, found=f"it in {having.uri}")
+    # The stubs know one path only.
+    every: Any = [_verbatim(path) for path in paths]
+    return con.read_csv(every, header=True, union_by_name=True, hive_partitioning=False)
+
+
+def _verbatim(path: str) -> str:
+    """``path`` as a pattern of DuckDB's that matches nothing else."""
+    return path.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]")
+
+
+def _scan_remote_csv(
+    con: DuckDBPyConnection, files: Sequence[DataFile], env: Mapping[str, str] | None
+) -> DuckDBPyRelation:
+    """A table made from copies, so that types and delimiters are found as in local files."""
+    table = f"csv_{hashlib.sha256(repr(files).encode()).hexdigest()[:16]}"
+    with tempfile.TemporaryDirectory(prefix="mlretrain-csv-") as folder:
+        paths = [
+            Path(folder) / f"{i:06}{''.join(Path(file.uri).suffixes[-2:])}" for i, file in enumerate(files)
+        ]
+        for file, path in zip(files, paths, strict=True):
+            path.write_bytes(read_uri(file.uri, env))
+        con.execute(f"DROP TABLE IF EXISTS {quote(table)}")
+        _scan_csv(con, [str(path) for path in paths], files).create(table)
+    return con.table(table)
+
+
+def _arrow_dataset(files: Sequence[DataFile], env: Mapping[str, str] | None) -> Any:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    filesystem = arrow_filesystem(S3Settings.from_env(os.environ if env is None else env))
+    keys = [file.uri.removeprefix("s3://") for file in files]
+    found = ds.dataset(keys, filesystem=filesystem, format="parquet", partitioning=None)
+    schemas = [_plain(fragment.physical_schema) for fragment in found.get_fragments()]
+    return found.replace_schema(pa.unify_schemas(schemas, promote_options="permissive"))
+
+
+def _plain(schema: Any) -> Any:
+    """``schema`` without dictionaries and metadata, which differ between files of the same content."""
+    import pyarrow as pa
+
+    fields = [
+        pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
+        for field in schema
+    ]
+    return pa.schema(fields)

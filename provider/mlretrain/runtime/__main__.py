@@ -1,0 +1,50 @@
+"""``python -m mlretrain.runtime [REQUEST_URI]``: one step as one process; the exit code says how it ended.
+
+Environment: ``MLRETRAIN_REQUEST_URI`` (unless given as argument), ``MLRETRAIN_ATTEMPT`` (default 1),
+``MLRETRAIN_CODE_PATHS`` (folders with the user's code, as in ``PATH``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from mlretrain.errors import ConfigError, MlretrainError
+from mlretrain.runtime.runner import redact, run_step
+
+
+def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Run the step and return its exit code."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        return run_step(_request_uri(argv, env), attempt=_attempt(env), env=env).exit_code
+    except MlretrainError as error:
+        logging.getLogger("mlretrain").error("%s", redact(str(error), env))
+        return error.exit_code
+
+
+def _request_uri(argv: Sequence[str], env: Mapping[str, str]) -> str:
+    given = [*argv, *([env["MLRETRAIN_REQUEST_URI"]] if env.get("MLRETRAIN_REQUEST_URI") else [])]
+    if not given or len(argv) > 1:
+        raise ConfigError(
+            "one request is needed",
+            found=f"{len(argv)} arguments",
+            remedy="Run python -m mlretrain.runtime <request-uri>, or set MLRETRAIN_REQUEST_URI.",
+        )
+    return given[0]
+
+
+def _attempt(env: Mapping[str, str]) -> int:
+    text = env.get("MLRETRAIN_ATTEMPT") or "1"
+    if not text.isdecimal():
+        raise ConfigError("not a number", where="MLRETRAIN_ATTEMPT", found=repr(text), allowed="1, 2, …")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [path for path in os.environ.get("MLRETRAIN_CODE_PATHS", "").split(os.pathsep) if path]
+    sys.exit(main(sys.argv[1:], os.environ))

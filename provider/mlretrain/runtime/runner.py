@@ -1,0 +1,193 @@
+"""Runs one step from its request to its report, whatever happens in between."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import signal
+import sysconfig
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+from mlretrain.errors import ContractError, MlretrainError, NotFound, TransientError, UserCodeError
+from mlretrain.runtime.context import StepContext
+from mlretrain.runtime.contract import (
+    REPORT_FILE,
+    StepReport,
+    StepRequest,
+    parse_report,
+    parse_request,
+)
+from mlretrain.runtime.store import open_store, read_uri, split_uri
+from mlretrain.steps import STEPS
+from mlretrain.wire import canonical, from_wire, pretty, to_wire
+
+logger = logging.getLogger("mlretrain")
+
+_SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
+_SHORTEST_SECRET = 6
+_LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+_LIBRARY_FOLDERS = tuple(path + os.sep for path in (*_LIBRARIES, str(Path(__file__).parents[1])))
+
+
+class _Stopped(BaseException):
+    """SIGTERM arrived; not an Exception, so that user code does not swallow it by accident."""
+
+
+def run_step(request_uri: str, *, attempt: int = 1, env: Mapping[str, str] | None = None) -> StepReport:
+    """The report of the step asked for at ``request_uri``, which is also kept beside the step's outputs.
+
+    A request that has succeeded before is not run again. Every failure of the step becomes a report; only a
+    store that cannot take the report raises.
+
+    :param attempt: which try this is, for the report.
+    :param env: settings and credentials; by default the process's environment.
+    """
+    env = os.environ if env is None else env
+    start = time.perf_counter()
+    try:
+        request = parse_request(read_uri(request_uri, env), request_uri)
+    except MlretrainError as error:
+        logger.error("%s", redact(str(error), env))
+        report = StepReport(
+            key="",
+            status="failed",
+            exit_code=error.exit_code,
+            error=_redacted(error, env),
+            attempt=attempt,
+        )
+        open_store(split_uri(request_uri)[0], env).write(REPORT_FILE, pretty(report))
+        return report
+    context = StepContext(request=request, store=open_store(request.output_uri, env), env=env)
+    done = _succeeded_before(context)
+    if done:
+        logger.info("%s %s has succeeded before: nothing to do", request.step, request.key)
+        return done
+    logger.info("%s of %s, run %s, attempt %d", request.step, request.pipeline, request.run_id, attempt)
+    report = _run(context, attempt, start)
+    context.store.write(REPORT_FILE, pretty(report))
+    logger.info("%s %s in %.1f s", request.step, report.status, report.timings["total"])
+    return report
+
+
+def _run(context: StepContext, attempt: int, start: float) -> StepReport:
+    error: MlretrainError | None = None
+    result: dict[str, Any] = {}
+    with _sigterm_raises():
+        try:
+            result = _call(context)
+        except MlretrainError as raised:
+            error = raised
+        except (_Stopped, KeyboardInterrupt) as raised:
+            name = "SIGTERM" if isinstance(raised, _Stopped) else "SIGINT"
+            error = TransientError(f"the step was stopped by {name}", where=context.request.step)
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 - the user's code may raise anything
+            logger.error("%s", redact("".join(traceback.format_exception(raised)).rstrip(), context.env))
+            error = user_code_error(raised)
+    context.timings["total"] = round(time.perf_counter() - start, 4)
+    if error is not None:
+        logger.error("%s", redact(str(error), context.env))
+    return _report(context, result, error, attempt)
+
+
+def _report(
+    context: StepContext, result: dict[str, Any], error: MlretrainError | None, attempt: int
+) -> StepReport:
+    return StepReport(
+        key=context.request.key,
+        status="failed" if error else "succeeded",
+        exit_code=error.exit_code if error else 0,
+        result=result,
+        outputs=context.outputs,
+        metrics=context.metrics,
+        timings=context.timings,
+        error=_redacted(error, context.env) if error else None,
+        attempt=attempt,
+    )
+
+
+def _redacted(error: MlretrainError, env: Mapping[str, str]) -> dict[str, str | None]:
+    return {name: value and redact(value, env) for name, value in error.to_wire().items()}
+
+
+def _call(context: StepContext) -> dict[str, Any]:
+    request = context.request
+    with context.phase("import"):
+        module = _step_module(request)
+        config = from_wire(module.Config, request.config)
+    with context.phase("run"):
+        result = module.run(config, context)
+    if not isinstance(result, Mapping):
+        raise ContractError(
+            "the step's result is not an object", where=request.step, found=type(result).__name__
+        )
+    try:
+        canonical(result)
+    except (ContractError, ValueError) as error:
+        raise ContractError("the step's result is not JSON", where=request.step, found=str(error)) from error
+    return dict(to_wire(result))
+
+
+def _step_module(request: StepRequest) -> ModuleType:
+    if request.step not in STEPS:
+        raise ContractError("an unknown step", found=repr(request.step), allowed=", ".join(STEPS))
+    return importlib.import_module(STEPS[request.step])
+
+
+def _succeeded_before(context: StepContext) -> StepReport | None:
+    where = f"{context.store.root_uri}/{REPORT_FILE}"
+    try:
+        report = parse_report(context.store.read(REPORT_FILE), where)
+    except NotFound:
+        return None
+    except ContractError:
+        logger.warning("%s is not a report of this protocol: running again", where)
+        return None
+    return report if report.status == "succeeded" and report.key == context.request.key else None
+
+
+def user_code_error(error: BaseException) -> UserCodeError:
+    """One sentence with the user's own file and line: the innermost frame outside of libraries."""
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{error.filename}:{error.lineno}"
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARY_FOLDERS, "<"))]
+        where = next((f"{frame.filename}:{frame.lineno}" for frame in reversed(own or frames)), "")
+    text = str(error).strip().split("\n", 1)[0]
+    name = type(error).__name__
+    return UserCodeError(f"{name}: {text}" if text else name, where=where or None)
+
+
+def redact(text: str, env: Mapping[str, str]) -> str:
+    """``text`` without the values of environment variables whose names tell that they are secret."""
+    for name, value in env.items():
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, "***")
+    return text
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """While inside, SIGTERM raises :class:`_Stopped`, once; signals reach the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise _Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
