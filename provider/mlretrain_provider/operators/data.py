@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mlretrain.data.dataset import Dataset
 
 
+TOLD_FAILURES = 5
+
+
 class ResolveDataOperator(PipelineOperator):
     """Resolve data to an immutable, fingerprinted list of files.
 
@@ -188,7 +191,7 @@ class DataGateOperator(PipelineOperator):
         reason = _findings(self.validation)
         result = {"verdict": "pass", "reason": reason, "dataset_uri": self.validation["dataset_uri"]}
         if self.validation["passed"]:
-            self.log.info("%s", reason)
+            self.log.info("%s The run goes on.", reason)
             return result
         if self.on_failure == "skip":
             self.log.warning("%s The rest of the run is skipped.", reason)
@@ -204,14 +207,13 @@ class DataGateOperator(PipelineOperator):
 
 
 def _findings(validation: Mapping[str, Any]) -> str:
+    """What validation found, in a sentence."""
     failures = validation.get("failures") or []
     rows = validation.get("rows")
     if not failures:
         return f"All expectations hold on {rows} rows."
-    told = [
-        f"{each['type']}({each.get('column') or 'table'}): {each.get('observed')}" for each in failures[:5]
-    ]
-    more = f" and {len(failures) - 5} more" if len(failures) > 5 else ""
     kept = validation.get("quarantined_rows")
+    told = "; ".join(str(each["message"]).rstrip(".") for each in failures[:TOLD_FAILURES])
+    more = f"; and {len(failures) - TOLD_FAILURES} more" if len(failures) > TOLD_FAILURES else ""
     apart = f"; {kept} rows are in quarantine" if kept else ""
-    return f"{len(failures)} expectations failed on {rows} rows: {', '.join(told)}{more}{apart}."
+    return f"{len(failures)} expectations do not hold on {rows} rows: {told}{more}{apart}."

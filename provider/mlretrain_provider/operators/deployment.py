@@ -204,9 +204,10 @@ class RollBackModelOperator(PipelineOperator):
         version, previous, reason = decision["version"], decision["previous"], decision["reason"]
         if decision["moves_champion"]:
             self.registry.set_alias(self.pipeline, CHAMPION, version)
-        if self.serving_conn_id:
-            weights = {version: 100} if version else {}
-            ModelServerHook(self.serving_conn_id).target().apply(self.pipeline, weights)
+        if self.serving_conn_id and version:
+            ModelServerHook(self.serving_conn_id).target().apply(self.pipeline, {version: 100})
+        elif self.serving_conn_id:
+            self.log.warning("There is no champion to fall back on; the traffic is left as it is.")
         drop_challenger(self, previous)
         if previous:
             self.registry.tag(self.pipeline, previous, {"mlretrain.outcome": "rolled_back"})

@@ -6,16 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk.exceptions import AirflowSkipException
-from mlretrain.drift.policy import DriftPolicy, DriftReport, compare
-from mlretrain.drift.report import render_html
 
 from mlretrain import wire
-from mlretrain.drift.profile import DriftProfile
+from mlretrain.drift.policy import DriftPolicy, DriftReport, compare
+from mlretrain.drift.profile import DriftProfile, with_prediction
+from mlretrain.drift.report import render_html
 from mlretrain.errors import ConfigError, InvalidInput
 from mlretrain.policy.retrain import RetrainPolicy, WindowRecord, decide
 from mlretrain.ports import CHAMPION, ModelVersion
@@ -44,7 +43,10 @@ class ProfileDataOperator(StepOperator):
     :param time_column: the column that holds each row's time.
     :param window: length of the window that ends at the run's window end, in seconds or as ``"7d"``.
     :param format: ``parquet`` or ``csv``; none: by the files' names.
-    :param columns: ``{include, exclude}``; none: every column.
+    :param columns: ``{include, exclude}``; none: the columns of the reference, else every column.
+    :param reference: the profiles in whose bins the window is counted: ``champion``, which is compared with
+        next,
+        or URIs; none: bins of its own.
     """
 
     step = "profile"
@@ -56,6 +58,7 @@ class ProfileDataOperator(StepOperator):
         "window",
         "format",
         "columns",
+        "reference",
     )
 
     def __init__(
@@ -67,6 +70,7 @@ class ProfileDataOperator(StepOperator):
         window: float | str | None = None,
         format: str | None = None,  # noqa: A002
         columns: Mapping[str, Sequence[str]] | None = None,
+        reference: str | Sequence[str] | None = CHAMPION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -76,6 +80,7 @@ class ProfileDataOperator(StepOperator):
         self.window = window
         self.format = format
         self.columns = columns
+        self.reference = reference
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         if self.dataset is not None:
@@ -92,7 +97,15 @@ class ProfileDataOperator(StepOperator):
             "dataset_uri": self._dataset_uri,
             "include": columns.get("include"),
             "exclude": columns.get("exclude") or (),
+            "reference_uris": self._reference_uris(),
         }
+
+    def _reference_uris(self) -> list[str]:
+        if self.reference != CHAMPION:
+            given = self.reference or ()
+            return [given] if isinstance(given, str) else list(given)
+        champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
+        return profile_uris(champion) if champion else []
 
     def finish(self, request: StepRequest, result: Mapping[str, Any]) -> dict[str, Any]:
         dataset = self.read_json(self._dataset_uri)
@@ -159,7 +172,7 @@ class DetectDriftOperator(PipelineOperator):
             "summary": report.summary,
             "champion": champion.version,
             "report_uri": self.artifact_uri(f"{folder}/report.html"),
-            "drifted": [column.name for column in report.columns if column.drifted],
+            "drifted": [each.name for each in report.columns if each.drifted],
         }
         self._remember(run, result, current)
         self._chart(run, report, champion.version)
@@ -190,24 +203,31 @@ class DetectDriftOperator(PipelineOperator):
             f"monitor {instant}",
             {**run_tags(run, pipeline=self.pipeline), "mlretrain.champion": champion},
         )
-        effects = {f"drift.{_metric(each.name)}": each.effect for each in report.columns}
+        judged = [*report.columns, *([report.prediction] if report.prediction else [])]
+        effects = {f"drift.{_metric(each.name)}": each.effect for each in judged}
         metrics = {"drift_share": report.share, "rows": float(report.rows), **effects}
-        known = {name: value for name, value in metrics.items() if value is not None and isfinite(value)}
-        self.tracker.log(mlflow_run_id, metrics=known)
+        self.tracker.log(mlflow_run_id, metrics=metrics)
         self.tracker.close_run(mlflow_run_id, "FINISHED")
 
     def _reference(self, champion: ModelVersion) -> DriftProfile:
-        uri = champion.tags.get("mlretrain.profile_uri")
-        if uri is None:
-            raise ConfigError(
-                "the champion has no profile of its training data",
-                where=f"{champion.name} version {champion.version}",
-                remedy="Retrain it through the pipeline, or tag the version with mlretrain.profile_uri.",
-            )
-        return self._profile(uri)
+        uri, *predictions = profile_uris(champion)
+        reference = self._profile(uri)
+        return with_prediction(reference, self._profile(predictions[0])) if predictions else reference
 
     def _profile(self, uri: str) -> DriftProfile:
         return wire.from_wire(DriftProfile, self.read_json(uri))
+
+
+def profile_uris(version: ModelVersion) -> list[str]:
+    """The profiles of a version's training data and, if there is one, of its predictions."""
+    if "mlretrain.profile_uri" not in version.tags:
+        raise ConfigError(
+            "the champion has no profile of its training data",
+            where=f"{version.name} version {version.version}",
+            remedy="Retrain it through the pipeline, or tag the version with mlretrain.profile_uri.",
+        )
+    names = ("mlretrain.profile_uri", "mlretrain.prediction_profile_uri")
+    return [version.tags[name] for name in names if name in version.tags]
 
 
 def _start(profile: Mapping[str, Any]) -> datetime | None:

@@ -217,5 +217,5 @@ class EvaluateModelOperator(StepOperator):
         champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
         if champion is None:
             self.log.info("There is no champion yet: the candidate is scored alone.")
-            return {"champion": None}
-        return {"champion": {"version": champion.version, "model_uri": champion.model_uri}}
+        facts = {"version": champion.version, "model_uri": champion.model_uri} if champion else None
+        return {"champion": facts, "mlflow_run_id": self.training["mlflow_run_id"]}

@@ -87,7 +87,7 @@ def retrain_dag(world: Any, evaluation: dict[str, Any], **gate: Any) -> DAG:
 
 
 def serve(world: Any, version: str, **stats: Any) -> None:
-    world.target.stats["churn"] = {version: VersionStats(**stats)}
+    world.target.stats[version] = VersionStats(**stats)
 
 
 def state_of(world: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def state_of(world: Any) -> dict[str, Any]:
         "champion": world.alias("champion"),
         "challenger": world.alias("challenger"),
         "traffic": world.target.current("churn"),
-        "versions": len(world.registry.versions),
+        "versions": len(world.registry.sources),
         "ledger": [(event.kind, event.outcome, event.at) for event in world.ledger.events()],
     }
 
