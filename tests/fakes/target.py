@@ -21,8 +21,8 @@ class FakeTarget:
         self._weights: dict[str, dict[str, int]] = {}
 
     def apply(self, model: str, weights: Mapping[str, int]) -> None:
-        if sum(weights.values()) != 100:
-            raise ConfigError("the weights do not sum to 100", found=str(dict(weights)))
+        if sum(weights.values()) != 100 or min(weights.values()) < 0:
+            raise ConfigError("these are not weights", found=str(dict(weights)))
         wanted = {version: weight for version, weight in weights.items() if weight}
         if wanted != self._weights.get(model):
             self._weights[model] = wanted

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib
 import logging
 import os
 import signal
@@ -93,6 +95,7 @@ def main(args: argparse.Namespace) -> int:
     sys.stdout.flush()
     logger.info("serving on %s", url)
     _ignore_repeated_signals()
+    _settle()
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE_S
     )
@@ -116,6 +119,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _settle() -> None:
+    """Import what the first request would, and keep it out of garbage collection.
+
+    A full collection then looks at requests instead of at every module: it stops the server for a third of
+    the time, which is what the slowest 1 % of requests wait for.
+    """
+    for module in ("mlflow.pyfunc.scoring_server", "pyarrow.parquet"):
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
 
 
 def _ignore_repeated_signals() -> None:

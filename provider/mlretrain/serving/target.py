@@ -58,9 +58,9 @@ class LocalTarget:
         self._call("PUT", f"{_path(model)}/weights", body=dict(weights), timeout_s=LOAD_S)
 
     def current(self, model: str) -> dict[str, int]:
-        """The percentages in force; empty if the server does not know the model."""
+        """The percentages in force, without zeros; empty if the server does not know the model."""
         answer = self._call("GET", _path(model), missing={})
-        return {str(version): int(weight) for version, weight in answer.get("weights", {}).items()}
+        return {str(version): int(weight) for version, weight in answer.get("weights", {}).items() if weight}
 
     def metrics(self, model: str, since: datetime) -> dict[str, VersionStats]:
         """Statistics per version since an instant, at most 24 hours ago."""
