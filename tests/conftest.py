@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 _HOME = Path(tempfile.mkdtemp(prefix="mlretrain-tests-"))
 
 os.environ.update(
@@ -19,3 +21,8 @@ os.environ.update(
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One flag refreshes every golden file; read the result as a diff."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files")

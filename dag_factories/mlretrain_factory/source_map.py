@@ -136,7 +136,10 @@ def _syntax_fault(problem: yaml.MarkedYAMLError, text: str, file: str) -> SpecEr
         return _fault(position, "a tab where YAML wants spaces", "Indent with spaces.")
     reason = problem.problem or "cannot be parsed"
     context = f" {problem.context}" if problem.context else ""
-    return _fault(position, f"not YAML: {reason}{context}", "Check indentation, quotes and brackets here.")
+    remedy = "Check indentation, quotes and brackets here."
+    if "flow mapping" in context:
+        remedy = "Check indentation, quotes and brackets here; quote `${…}` inside of braces."
+    return _fault(position, f"not YAML: {reason}{context}", remedy)
 
 
 class _Builder:

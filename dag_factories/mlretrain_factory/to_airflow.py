@@ -119,7 +119,7 @@ def _operator(
     )
     task.set_upstream([tasks[name] for name in plan.upstream])
     if plan.teardown:
-        task.as_teardown(on_failure_fail_dagrun=True)
+        task.as_teardown()
     return task
 
 
