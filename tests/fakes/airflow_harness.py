@@ -74,9 +74,7 @@ class Supervisor:
             self.states[task if isinstance(task, str) else task[0]] = "skipped"
 
     def _on_GetConnection(self, msg: comms.GetConnection) -> comms.ErrorResponse:
-        return comms.ErrorResponse(
-            error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id}
-        )
+        return comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id})
 
     def _on_GetVariable(self, msg: comms.GetVariable) -> comms.ErrorResponse:
         return comms.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})

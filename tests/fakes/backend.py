@@ -50,7 +50,7 @@ class FakeBackend:
             key=request.key,
             status="succeeded",
             exit_code=0,
-            result=dict(self.work.get(request.step, lambda request: {})(request)),
+            result=dict(self.work[request.step](request)) if request.step in self.work else {},
         )
         open_store(request.output_uri).write(REPORT_FILE, pretty(report))
         state = "succeeded" if report.exit_code == 0 else "failed"

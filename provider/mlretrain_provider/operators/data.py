@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlretrain import wire
 from mlretrain.errors import ConfigError, InvalidInput
 from mlretrain_provider.durations import duration
-from mlretrain_provider.operators.pipeline import DECIDE, MEASURE, PipelineOperator
+from mlretrain_provider.operators.pipeline import DECIDE, MEASURE, PipelineOperator, Upstream
 from mlretrain_provider.operators.step import StepOperator
 from mlretrain_provider.run import RunIdentity
 from mlretrain_provider.skipping import skip_rest
@@ -134,7 +134,7 @@ class ValidateDataOperator(StepOperator):
     def __init__(
         self,
         *,
-        dataset: Mapping[str, Any] | str,
+        dataset: Upstream,
         expectations: Sequence[Mapping[str, Any]] = (),
         suite: Mapping[str, Any] | str | None = None,
         on_failure: str = "fail",
@@ -182,7 +182,7 @@ class DataGateOperator(PipelineOperator):
     template_fields = (*PipelineOperator.template_fields, "validation", "on_failure")
     ui_color = DECIDE
 
-    def __init__(self, *, validation: Mapping[str, Any], on_failure: str = "fail", **kwargs: Any) -> None:
+    def __init__(self, *, validation: Upstream, on_failure: str = "fail", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.validation = validation
         self.on_failure = on_failure

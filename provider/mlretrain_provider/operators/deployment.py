@@ -13,7 +13,7 @@ from mlretrain.errors import ConfigError, InvalidInput, NotFound, TransientError
 from mlretrain.gates.canary import Guard, judge_canary
 from mlretrain.ports import CHAMPION, ServingTarget, VersionStats
 from mlretrain_provider.hooks.model_server import ModelServerHook
-from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator
+from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.registry import drop_challenger, promotion_path, version_number
 from mlretrain_provider.run import RunIdentity
 
@@ -41,7 +41,7 @@ class DeployModelOperator(PipelineOperator):
     def __init__(
         self,
         *,
-        version: Mapping[str, Any] | str,
+        version: Upstream,
         weight: int | str = 100,
         serving_conn_id: str = SERVING,
         **kwargs: Any,
@@ -122,7 +122,7 @@ class CanaryGateOperator(PipelineOperator):
     def __init__(
         self,
         *,
-        shift: Mapping[str, Any],
+        shift: Upstream,
         guards: Sequence[Mapping[str, Any]] = (),
         min_requests: int = 100,
         serving_conn_id: str = SERVING,
@@ -173,7 +173,8 @@ class RollBackModelOperator(PipelineOperator):
     ``rolled_back``; after that, and in a run that has ended, nothing is touched.
 
     :param to: ``champion``: end this run's rollout, the champion takes all traffic (and gets its alias back
-        if this run had moved it); ``previous``, or empty: make the version that was champion before the
+        if this run had moved it; without a champion the traffic stays, for nothing else could answer);
+        ``previous``, or empty: make the version that was champion before the
         current one champion again; or a version number.
     :param reason: why, in a sentence; required to move the champion.
     :param serving_conn_id: the model server's connection; none: nothing is served.

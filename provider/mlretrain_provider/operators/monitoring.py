@@ -21,7 +21,7 @@ from mlretrain.ports import CHAMPION, ModelVersion
 from mlretrain.runtime.contract import StepRequest
 from mlretrain.windows import retrains
 from mlretrain_provider.operators.data import dataset_uri, resolve_window
-from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator
+from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.step import StepOperator
 from mlretrain_provider.operators.training import run_tags
 from mlretrain_provider.run import RunIdentity
@@ -64,7 +64,7 @@ class ProfileDataOperator(StepOperator):
     def __init__(
         self,
         *,
-        dataset: Mapping[str, Any] | str | None = None,
+        dataset: Upstream = None,
         uri: str | None = None,
         time_column: str | None = None,
         window: float | str | None = None,
@@ -145,9 +145,7 @@ class DetectDriftOperator(PipelineOperator):
     template_fields = (*PipelineOperator.template_fields, "profile", "policy")
     ui_color = DECIDE
 
-    def __init__(
-        self, *, profile: Mapping[str, Any], policy: Mapping[str, Any] | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, profile: Upstream, policy: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.profile = profile
         self.policy = policy
@@ -257,7 +255,7 @@ class RetrainPolicyOperator(PipelineOperator):
     def __init__(
         self,
         *,
-        drift: Mapping[str, Any] | None = None,
+        drift: Upstream = None,
         policy: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -306,7 +304,7 @@ class TriggerRetrainOperator(TriggerDagRunOperator):
     template_fields = ("trigger_dag_id", "decision")
     ui_color = ACT
 
-    def __init__(self, *, decision: Mapping[str, Any], trigger_dag_id: str, **kwargs: Any) -> None:
+    def __init__(self, *, decision: Upstream, trigger_dag_id: str, **kwargs: Any) -> None:
         kwargs = {"skip_when_already_exists": True, "logical_date": None, **kwargs}
         super().__init__(trigger_dag_id=trigger_dag_id, **kwargs)
         self.decision = decision

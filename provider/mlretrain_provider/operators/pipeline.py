@@ -25,6 +25,9 @@ from mlretrain_provider.run import RunIdentity
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+Upstream = Any
+"""What another task returned, given as its ``.output`` or as the value itself."""
+
 MEASURE, DECIDE, ACT = "#dbeafe", "#fef3c7", "#dcfce7"
 """Colours of the three kinds of steps in the graph."""
 

@@ -12,7 +12,7 @@ from mlretrain.errors import InvalidInput, NotFound
 from mlretrain.gates.promotion import Evaluation, Gate, PromotionVerdict, judge
 from mlretrain.ports import CHALLENGER, CHAMPION, ModelVersion
 from mlretrain_provider.hooks.model_server import ModelServerHook
-from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator
+from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.training import run_tags
 from mlretrain_provider.run import RunIdentity
 from mlretrain_provider.skipping import skip_rest
@@ -43,8 +43,8 @@ class RegisterModelOperator(PipelineOperator):
     def __init__(
         self,
         *,
-        training: Mapping[str, Any],
-        evaluation: Mapping[str, Any] | None = None,
+        training: Upstream,
+        evaluation: Upstream = None,
         version_tags: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -115,7 +115,7 @@ class PromotionGateOperator(PipelineOperator):
     def __init__(
         self,
         *,
-        evaluation: Mapping[str, Any],
+        evaluation: Upstream,
         gates: Sequence[Mapping[str, Any]] = (),
         mode: str = "enforce",
         **kwargs: Any,
@@ -191,9 +191,7 @@ class PromoteModelOperator(PipelineOperator):
     template_fields = (*PipelineOperator.template_fields, "version", "serving_conn_id")
     ui_color = ACT
 
-    def __init__(
-        self, *, version: Mapping[str, Any] | str, serving_conn_id: str | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, version: Upstream, serving_conn_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.version = version
         self.serving_conn_id = serving_conn_id

@@ -9,6 +9,7 @@ from mlretrain.errors import ConfigError
 from mlretrain.ports import CHAMPION
 from mlretrain.runtime.contract import StepRequest
 from mlretrain_provider.operators.data import dataset_uri
+from mlretrain_provider.operators.pipeline import Upstream
 from mlretrain_provider.operators.step import StepOperator
 from mlretrain_provider.run import RunIdentity
 
@@ -61,7 +62,7 @@ class TrainModelOperator(StepOperator):
     def __init__(
         self,
         *,
-        dataset: Mapping[str, Any] | str,
+        dataset: Upstream,
         target: str,
         entrypoint: str | None = None,
         command: Sequence[str] | None = None,
@@ -187,7 +188,7 @@ class EvaluateModelOperator(StepOperator):
     def __init__(
         self,
         *,
-        training: Mapping[str, Any],
+        training: Upstream,
         target: str,
         metrics: Sequence[str],
         slices: Sequence[str] = (),

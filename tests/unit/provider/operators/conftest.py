@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.target import FakeTarget
-from tests.fakes.tracker import FakeTracker
 
 from mlretrain.ledger import Ledger
 from mlretrain.ports import ArtifactStore
@@ -22,6 +19,9 @@ from mlretrain_provider.hooks.model_server import ModelServerHook
 from mlretrain_provider.operators import step
 from tests.fakes.airflow_harness import DagRunHarness
 from tests.fakes.backend import FakeBackend
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.target import FakeTarget
+from tests.fakes.tracker import FakeTracker
 
 PIPELINE = "churn"
 
@@ -82,7 +82,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(MLflowHook, "env", lambda self: {"MLFLOW_TRACKING_URI": "http://mlflow"})
     monkeypatch.setattr(ModelServerHook, "target", lambda self: made.target)
     monkeypatch.setattr(step, "open_backend", lambda name: made.backend)
-    monkeypatch.setattr(step.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(f"{step.__name__}.time.sleep", lambda seconds: None)
     return made
 
 

@@ -17,7 +17,8 @@ CSV = "at,x\n2026-03-01T00:00:00,1\n2026-03-05T00:00:00,2\n2026-03-08T00:00:00,3
 
 
 def resolve_dag(world: Any, folder: Path, **arguments: Any) -> DAG:
-    with world.dag() as dag:
+    dag: DAG = world.dag()
+    with dag:
         ResolveDataOperator(task_id="resolve_data", uri=f"file://{folder}", **arguments)
     return dag
 
@@ -74,7 +75,8 @@ def test_what_cannot_be_resolved_is_said_and_not_retried(
 def test_a_suite_file_is_found_beside_the_dag_and_travels_in_the_request(world: Any, tmp_path: Path) -> None:
     (tmp_path / "suite.json").write_text('{"name": "s", "expectations": []}')
     world.backend.work["validate"] = lambda request: request.config
-    with world.dag() as dag:
+    dag: DAG = world.dag()
+    with dag:
         dag.fileloc = str(tmp_path / "dag.py")
         ValidateDataOperator(
             task_id="validate",
@@ -104,7 +106,8 @@ FAILED = {
 
 
 def gate_dag(world: Any, validation: dict[str, Any], on_failure: str) -> DAG:
-    with world.dag() as dag:
+    dag: DAG = world.dag()
+    with dag:
         gate = DataGateOperator(task_id="data_gate", validation=validation, on_failure=on_failure)
         gate >> DataGateOperator(task_id="train", validation={}) >> RecordRunOperator(task_id="record")
     return dag

@@ -40,7 +40,8 @@ def champion(world: Any) -> str:
 
 def monitor_dag(world: Any, counts: tuple[int, ...] = (3000, 0, 0)) -> DAG:
     current = {"profile_uri": world.put("current.json", profile(counts)), "rows": sum(counts), **WINDOW}
-    with world.dag("churn.monitor") as dag:
+    dag: DAG = world.dag("churn.monitor")
+    with dag:
         drift = DetectDriftOperator(task_id="detect_drift", profile=current)
         decision = RetrainPolicyOperator(task_id="decide_retrain", drift=drift.output, policy=POLICY)
         trigger = TriggerRetrainOperator(
@@ -138,7 +139,8 @@ def test_a_stable_window_keeps_the_model_and_triggers_nothing(world: Any, champi
 
 def profile_dag(world: Any, folder: Path, **arguments: Any) -> DAG:
     world.backend.work["profile"] = lambda request: {"profile_uri": "file:///p.json", "rows": 2}
-    with world.dag("churn.monitor") as dag:
+    dag: DAG = world.dag("churn.monitor")
+    with dag:
         ProfileDataOperator(task_id="profile", uri=f"file://{folder}", **arguments)
     return dag
 
@@ -168,7 +170,8 @@ def test_a_window_without_rows_is_skipped(world: Any, folder: Path) -> None:
 def test_a_dataset_that_is_resolved_already_is_taken(world: Any, folder: Path) -> None:
     resolved = world.put("dataset.json", {"start": None, "end": None})
     world.backend.work["profile"] = lambda request: request.config
-    with world.dag() as dag:
+    dag: DAG = world.dag()
+    with dag:
         ProfileDataOperator(task_id="profile", dataset={"dataset_uri": resolved}, reference=None)
         ProfileDataOperator(task_id="nothing")
     run = DagRunHarness(dag)

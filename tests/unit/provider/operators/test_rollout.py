@@ -60,7 +60,8 @@ def retrain_dag(world: Any, evaluation: dict[str, Any], **gate: Any) -> DAG:
         "dataset_fingerprint": "f" * 64,
         "key": "abc",
     }
-    with world.dag() as dag:
+    dag: DAG = world.dag()
+    with dag:
         register = RegisterModelOperator(task_id="register", training=training, evaluation=evaluation)
         judged = PromotionGateOperator(
             task_id="promotion_gate",
@@ -324,7 +325,8 @@ def test_a_promotion_that_stopped_half_way_is_rolled_back_whole(
 
 
 def rollback_dag(world: Any, **arguments: Any) -> DAG:
-    with world.dag("churn.rollback") as dag:
+    dag: DAG = world.dag("churn.rollback")
+    with dag:
         back = RollBackModelOperator(task_id="roll_back", serving_conn_id=SERVING, **arguments)
         back >> RecordRunOperator(task_id="record", kind="rollback")
     return dag
@@ -376,7 +378,8 @@ def test_a_rollback_that_cannot_be_is_refused(world: Any, arguments: dict[str, A
 
 @pytest.mark.parametrize("weight", ["a lot", 101, -1])
 def test_a_share_that_is_none_is_refused(world: Any, weight: Any) -> None:
-    with world.dag() as dag:
+    dag: DAG = world.dag()
+    with dag:
         DeployModelOperator(task_id="shift", version="1", weight=weight)
     outcome = DagRunHarness(dag).run("shift", retries_left=True)
     assert outcome.state == "failed"

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import DAG
 
 from mlretrain import errors
-from mlretrain.ports import JobStatus
+from mlretrain.ports import JobSpec, JobStatus
 from mlretrain.runtime.contract import StepReport, request_key
 from mlretrain_provider.operators.step import StepOperator
 from tests.fakes.airflow_harness import DagRunHarness
@@ -37,7 +37,8 @@ class MeasureOperator(StepOperator):
 def dag(world: Any) -> DAG:
     MeasureOperator.facts = 0
     world.backend.work["measure"] = lambda request: {"what": request.config["what"], **request.frozen}
-    with world.dag() as dag:
+    dag: DAG = world.dag()
+    with dag:
         MeasureOperator(task_id="measure", what="{{ run_id }}", env={"COLOUR": "blue"}, code_root="code")
     return dag
 
@@ -121,14 +122,19 @@ def test_a_success_without_a_report_is_no_success(world: Any, dag: DAG) -> None:
     assert "left no report" in str(outcome.error)
 
 
-def test_the_report_counts_even_if_the_job_is_lost(world: Any, dag: DAG) -> None:
+def test_the_report_counts_even_if_the_job_is_lost(
+    world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = StepReport(key=KEY, status="succeeded", exit_code=0, result={"what": "kept"})
     world.backend.endings = [report]
     submit = world.backend.submit
-    world.backend.submit = lambda spec: (
-        submit(spec),
-        setattr(world.backend, "_status", JobStatus(state="lost")),
-    )[0]
+
+    def lose(spec: JobSpec) -> str:
+        handle: str = submit(spec)
+        world.backend._status = JobStatus(state="lost")
+        return handle
+
+    monkeypatch.setattr(world.backend, "submit", lose)
     assert DagRunHarness(dag).run("measure").result == {"what": "kept"}
 
 

@@ -37,7 +37,8 @@ def dag(world: Any) -> DAG:
         "features": ["x"],
     }
     world.backend.work["evaluate"] = lambda request: request.frozen
-    with world.dag() as dag:
+    dag: DAG = world.dag()
+    with dag:
         train = TrainModelOperator(
             task_id="train",
             dataset={"dataset_uri": uri},
