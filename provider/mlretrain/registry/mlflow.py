@@ -43,19 +43,16 @@ class MlflowRegistry:
     rest: MlflowRest
 
     def register(self, name: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
-        """The version made from ``run_id`` and ``model_uri``, created with ``tags`` if there is none."""
-        found = self._made_from(name, model_uri, run_id)
-        if found is None:
-            self._create_model(name)
-            body: dict[str, Any] = {"name": name, "source": model_uri, "run_id": run_id, "tags": _pairs(tags)}
-            if model_uri.startswith("models:/m-"):
-                body["model_id"] = model_uri.removeprefix("models:/")
-            # An answer that is lost must not lead to a second version: the task's retry looks first.
-            created = self.rest.post("model-versions/create", body, repeat=False)["model_version"]
-            return _version(created)
-        if tags:
-            self.tag(name, found.version, tags)
-        return self.version(name, found.version) or found
+        """The version made from ``run_id``, created with ``tags`` if there is none."""
+        found = self._made_from(name, run_id)
+        if found is not None:
+            return self.version(name, found) or ModelVersion(name=name, version=found, run_id=run_id)
+        self._create_model(name)
+        body: dict[str, Any] = {"name": name, "source": model_uri, "run_id": run_id, "tags": _pairs(tags)}
+        if model_uri.startswith("models:/m-"):
+            body["model_id"] = model_uri.removeprefix("models:/")
+        # An answer that is lost must not lead to a second version: the task's retry looks first.
+        return _version(self.rest.post("model-versions/create", body, repeat=False)["model_version"])
 
     def version(self, name: str, ref: str) -> ModelVersion | None:
         """The version by number (``"7"``) or alias (``"@champion"``); ``None`` if there is none."""
@@ -87,11 +84,10 @@ class MlflowRegistry:
         """Where people see the version."""
         return f"{self.rest.uri}/#/models/{quote(name, safe='')}/versions/{version}"
 
-    def _made_from(self, name: str, model_uri: str, run_id: str) -> ModelVersion | None:
+    def _made_from(self, name: str, run_id: str) -> str | None:
         query = {"filter": f"name={_literal(name)} and run_id={_literal(run_id)}", "max_results": "1000"}
         known = self.rest.get("model-versions/search", query).get("model_versions", [])
-        same = [each for each in known if each.get("source") == model_uri]
-        return _version(min(same, key=lambda each: int(each["version"]))) if same else None
+        return str(min(int(each["version"]) for each in known)) if known else None
 
     def _create_model(self, name: str) -> None:
         try:

@@ -16,6 +16,7 @@ from typing import Any
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
+from mlretrain import wire
 from mlretrain.errors import ConfigError
 
 SUFFIXES = (".pipeline.yaml", ".pipeline.yml")
@@ -67,8 +68,8 @@ class YamlDagBundle(BaseDagBundle):
 
     @property
     def path(self) -> Path:
-        """The mirror, which is the same on every machine relative to the bundles' storage."""
-        return self.base_dir / "stubs" / (self.version or "latest")
+        """The mirror, one for each place of the source: storage may be shared, and versions are places."""
+        return self.base_dir / "stubs" / wire.digest(str(self.source.path), 12)
 
     def get_current_version(self) -> str | BundleVersion | None:
         """The version of the source."""
