@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlretrain import wire
 from mlretrain.errors import ConfigError, InvalidInput
 from mlretrain_provider.durations import duration
+from mlretrain_provider.links import LINKS_XCOM, DataDocsLink
 from mlretrain_provider.operators.pipeline import DECIDE, MEASURE, PipelineOperator, Upstream
 from mlretrain_provider.operators.step import StepOperator
 from mlretrain_provider.run import RunIdentity
@@ -130,6 +131,7 @@ class ValidateDataOperator(StepOperator):
 
     step = "validate"
     template_fields = (*StepOperator.template_fields, "dataset", "expectations", "suite", "on_failure")
+    operator_extra_links = (DataDocsLink(),)
 
     def __init__(
         self,
@@ -180,6 +182,7 @@ class DataGateOperator(PipelineOperator):
 
     inherits_from_skipmixin = True
     template_fields = (*PipelineOperator.template_fields, "validation", "on_failure")
+    operator_extra_links = (DataDocsLink(),)
     ui_color = DECIDE
 
     def __init__(self, *, validation: Upstream, on_failure: str = "fail", **kwargs: Any) -> None:
@@ -188,6 +191,7 @@ class DataGateOperator(PipelineOperator):
         self.on_failure = on_failure
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        context["ti"].xcom_push(key=LINKS_XCOM, value={"docs_uri": self.validation.get("docs_uri")})
         reason = _findings(self.validation)
         result = {"verdict": "pass", "reason": reason, "dataset_uri": self.validation["dataset_uri"]}
         if self.validation["passed"]:

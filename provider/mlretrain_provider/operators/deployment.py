@@ -13,6 +13,7 @@ from mlretrain.errors import ConfigError, InvalidInput, NotFound, TransientError
 from mlretrain.gates.canary import Guard, judge_canary
 from mlretrain.ports import CHAMPION, ServingTarget, VersionStats
 from mlretrain_provider.hooks.model_server import ModelServerHook
+from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.registry import drop_challenger, promotion_path, version_number
 from mlretrain_provider.run import RunIdentity
@@ -36,6 +37,7 @@ class DeployModelOperator(PipelineOperator):
     """
 
     template_fields = (*PipelineOperator.template_fields, "version", "weight", "serving_conn_id")
+    operator_extra_links = (ModelVersionLink(),)
     ui_color = ACT
 
     def __init__(
@@ -181,6 +183,7 @@ class RollBackModelOperator(PipelineOperator):
     """
 
     template_fields = (*PipelineOperator.template_fields, "to", "reason", "serving_conn_id")
+    operator_extra_links = (ModelVersionLink(),)
     ui_color = ACT
 
     def __init__(

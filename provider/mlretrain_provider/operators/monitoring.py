@@ -20,6 +20,7 @@ from mlretrain.policy.retrain import RetrainPolicy, WindowRecord, decide
 from mlretrain.ports import CHAMPION, ModelVersion
 from mlretrain.runtime.contract import StepRequest
 from mlretrain.windows import retrains
+from mlretrain_provider.links import DriftReportLink, MLflowRunLink
 from mlretrain_provider.operators.data import dataset_uri, resolve_window
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.step import StepOperator
@@ -134,15 +135,16 @@ class ProfileDataOperator(StepOperator):
 class DetectDriftOperator(PipelineOperator):
     """Compare a window with the champion's own training data, as its stored profile remembers it.
 
-    Returns ``{verdict, share, rows, summary, champion, report_uri, drifted}``, the verdict being ``drift``,
-    ``stable`` or ``insufficient``. Without a champion the task is skipped. Idempotent: a window is recorded
-    once per champion.
+    Returns ``{verdict, share, rows, summary, champion, report_uri, drifted, mlflow_run_id}``, the verdict
+    being ``drift``, ``stable`` or ``insufficient``. Without a champion the task is skipped. Idempotent: a
+    window is recorded once per champion.
 
     :param profile: what :class:`ProfileDataOperator` returned.
     :param policy: ``{defaults, columns, share, min_rows, prediction_threshold}``; none: the defaults.
     """
 
     template_fields = (*PipelineOperator.template_fields, "profile", "policy")
+    operator_extra_links = (DriftReportLink(), MLflowRunLink())
     ui_color = DECIDE
 
     def __init__(self, *, profile: Upstream, policy: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -173,9 +175,8 @@ class DetectDriftOperator(PipelineOperator):
             "drifted": [each.name for each in report.columns if each.drifted],
         }
         self._remember(run, result, current)
-        self._chart(run, report, champion.version)
         self.log.info("%s: %s", report.verdict, report.summary)
-        return result
+        return {**result, "mlflow_run_id": self._chart(run, report, champion.version)}
 
     def _remember(self, run: RunIdentity, result: Mapping[str, Any], current: DriftProfile) -> None:
         signal = {"drift": True, "stable": False}.get(result["verdict"])
@@ -192,8 +193,8 @@ class DetectDriftOperator(PipelineOperator):
             )
         )
 
-    def _chart(self, run: RunIdentity, report: DriftReport, champion: str) -> None:
-        """Log the effects to an MLflow run, so that MLflow draws them over the windows."""
+    def _chart(self, run: RunIdentity, report: DriftReport, champion: str) -> str:
+        """Log the effects to an MLflow run, so that MLflow draws them over the windows; the run's id."""
         instant = f"{run.window_end:%Y-%m-%dT%H:%M}"
         mlflow_run_id = self.tracker.open_run(
             self.pipeline,
@@ -206,6 +207,7 @@ class DetectDriftOperator(PipelineOperator):
         metrics = {"drift_share": report.share, "rows": float(report.rows), **effects}
         self.tracker.log(mlflow_run_id, metrics=metrics)
         self.tracker.close_run(mlflow_run_id, "FINISHED")
+        return mlflow_run_id
 
     def _reference(self, champion: ModelVersion) -> DriftProfile:
         uri, *predictions = profile_uris(champion)

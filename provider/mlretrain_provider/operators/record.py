@@ -10,6 +10,7 @@ from airflow.sdk import TriggerRule
 
 from mlretrain.ledger import LedgerEvent
 from mlretrain.runtime.contract import REQUEST_FILE
+from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, PipelineOperator
 from mlretrain_provider.operators.registry import drop_challenger
 from mlretrain_provider.run import RunIdentity
@@ -33,6 +34,7 @@ class RecordRunOperator(PipelineOperator):
     """
 
     template_fields = (*PipelineOperator.template_fields, "kind")
+    operator_extra_links = (ModelVersionLink(),)
     ui_color = ACT
 
     def __init__(self, *, kind: str = "retrain", **kwargs: Any) -> None:

@@ -12,6 +12,7 @@ from mlretrain.errors import InvalidInput, NotFound
 from mlretrain.gates.promotion import Evaluation, Gate, PromotionVerdict, judge
 from mlretrain.ports import CHALLENGER, CHAMPION, ModelVersion
 from mlretrain_provider.hooks.model_server import ModelServerHook
+from mlretrain_provider.links import MLflowRunLink, ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.training import run_tags
 from mlretrain_provider.run import RunIdentity
@@ -38,6 +39,7 @@ class RegisterModelOperator(PipelineOperator):
     """
 
     template_fields = (*PipelineOperator.template_fields, "training", "evaluation", "version_tags")
+    operator_extra_links = (ModelVersionLink(), MLflowRunLink())
     ui_color = ACT
 
     def __init__(
@@ -189,6 +191,7 @@ class PromoteModelOperator(PipelineOperator):
     """
 
     template_fields = (*PipelineOperator.template_fields, "version", "serving_conn_id")
+    operator_extra_links = (ModelVersionLink(),)
     ui_color = ACT
 
     def __init__(self, *, version: Upstream, serving_conn_id: str | None = None, **kwargs: Any) -> None:

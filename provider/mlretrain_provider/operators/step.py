@@ -30,9 +30,11 @@ from mlretrain.runtime.contract import (
     request_key,
     step_prefix,
 )
+from mlretrain.runtime.tracking import RUN_FACT
 from mlretrain_provider.backends import open_backend
 from mlretrain_provider.hooks.mlflow import MLflowHook
 from mlretrain_provider.joblog import JobLog
+from mlretrain_provider.links import LINKS_XCOM
 from mlretrain_provider.operators.pipeline import MEASURE, PipelineOperator
 from mlretrain_provider.run import RunIdentity
 
@@ -94,6 +96,8 @@ class StepOperator(PipelineOperator):
         key = request_key(self.step, self.pipeline, run.run_id, config)
         prefix = step_prefix(self.pipeline, run.run_id, self.step, key)
         request = self._request(run, key, prefix, config)
+        if RUN_FACT in request.frozen:
+            context["ti"].xcom_push(key=LINKS_XCOM, value={RUN_FACT: request.frozen[RUN_FACT]})
         report = self._report(prefix, key)
         if report is not None and report.status == "succeeded":
             self.log.info("%s has already succeeded in this run; its result is returned.", self.step)

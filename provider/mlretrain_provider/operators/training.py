@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlretrain.errors import ConfigError
 from mlretrain.ports import CHAMPION
 from mlretrain.runtime.contract import StepRequest
+from mlretrain_provider.links import MLflowRunLink
 from mlretrain_provider.operators.data import dataset_uri
 from mlretrain_provider.operators.pipeline import Upstream
 from mlretrain_provider.operators.step import StepOperator
@@ -58,6 +59,7 @@ class TrainModelOperator(StepOperator):
         "profile",
         "experiment",
     )
+    operator_extra_links = (MLflowRunLink(),)
 
     def __init__(
         self,
@@ -184,6 +186,7 @@ class EvaluateModelOperator(StepOperator):
         "slices",
         "confidence",
     )
+    operator_extra_links = (MLflowRunLink(),)
 
     def __init__(
         self,
