@@ -83,7 +83,7 @@ def to_frame(rows: Any) -> pd.DataFrame:
 def to_scalars(predictions: Any, count: int) -> list[Any]:
     """One value per row: the prediction, the probability of the positive class, or the likeliest class.
 
-    Of columns of probabilities (they sum to 1) the second is kept if there are two, else the position of the
+    Of columns of probabilities (they sum to 1, or to no number) the second is kept if there are two, else the position of the
     largest; other predictions with several values per row are kept as JSON.
     """
     import numpy as np
@@ -94,7 +94,7 @@ def to_scalars(predictions: Any, count: int) -> list[Any]:
     values = np.asarray(predictions)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    elif values.ndim == 2 and values.dtype.kind == "f" and (abs(values.sum(axis=1) - 1) < 1e-3).all():
+    elif values.ndim == 2 and values.dtype.kind == "f" and not (abs(values.sum(axis=1) - 1) > 1e-3).any():
         values = values[:, 1] if values.shape[1] == 2 else values.argmax(axis=1)
     return _items(values, count)
 

@@ -75,7 +75,7 @@ class PredictionLog:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._wake = threading.Event()
-        self._closed = False
+        self._closed = threading.Event()
         self._schemas: dict[str, pa.Schema] = {}
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
 
@@ -117,20 +117,21 @@ class PredictionLog:
 
     def close(self) -> None:
         """Write what is left and stop."""
-        self._closed = True
+        self._closed.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
         self.flush()
 
     def _run(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             self._wake.wait(self._flush_s)
             self._wake.clear()
             try:
                 self.flush()
             except Exception:
                 logger.exception("predictions cannot be written to %s; they wait in memory", self._folder)
+                self._closed.wait(self._flush_s)
 
     def _write(self, model: str, date: str, predictions: list[Prediction]) -> None:
         import pyarrow.parquet as pq

@@ -78,6 +78,13 @@ def test_values_that_are_no_scalars_are_kept_as_json() -> None:
     assert found["mixed"].to_pylist() == ["1", "x"]
 
 
+def test_a_probability_that_is_no_number_keeps_the_columns_type() -> None:
+    probabilities = np.array([[np.nan, np.nan], [0.2, 0.8]])
+    found = table(Request(pd.DataFrame({"a": [1, 2]}), probabilities))
+
+    assert found["prediction"].to_pylist() == [None, 0.8]
+
+
 def test_a_requests_own_prediction_column_is_kept_apart() -> None:
     found = table(Request(pd.DataFrame({"prediction": [9], "served_at": ["then"]}), [1]))
 
