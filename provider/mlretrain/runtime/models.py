@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Answer:
     """``served``: the column ``prediction`` of the serving log; ``predictions``: labels and probabilities."""
 
-    served: pd.Series[Any]
+    served: Sequence[Any]
     predictions: Predictions
 
 

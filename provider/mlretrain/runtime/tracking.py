@@ -21,7 +21,7 @@ _QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_HTTP_REQUEST_
 
 @contextmanager
 def tracking(env: Mapping[str, str]) -> Iterator[MlflowClient]:
-    """A client of the server that ``MLFLOW_TRACKING_URI`` names, which is MLflow's own default meanwhile.
+    """A client of the server that ``MLFLOW_TRACKING_URI`` names, which becomes MLflow's own default.
 
     Warnings about MLflow's own code are not shown: the user can do nothing about them.
 
@@ -47,8 +47,6 @@ def tracking(env: Mapping[str, str]) -> Iterator[MlflowClient]:
             if not is_away(error):
                 raise
             raise TransientError("MLflow did not answer", where=uri, found=_first_line(error)) from error
-        finally:
-            mlflow.set_tracking_uri("")
 
 
 @contextmanager

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mlretrain.errors import ConfigError, UserCodeError
+from mlretrain.errors import ConfigError, MlretrainError, UserCodeError
+from mlretrain.runtime.runner import user_code_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,9 +88,9 @@ def _import(name: str) -> ModuleType:
                 found=f"nothing of that name in {', '.join(_code_paths())}",
                 remedy="Set the code path (MLRETRAIN_CODE_PATHS) to the folder that holds it, or install it",
             ) from error
-        raise _user_error(error) from error
+        raise user_code_error(error) from error
     except Exception as error:
-        raise _user_error(error) from error
+        raise user_code_error(error) from error
 
 
 def _code_paths() -> list[str]:
@@ -114,8 +113,10 @@ def call(function: TrainFunction, context: TrainContext, entrypoint: str) -> Any
     np.random.seed(context.seed % 2**32)
     try:
         model = function(context)
+    except MlretrainError:
+        raise
     except Exception as error:
-        raise _user_error(error) from error
+        raise user_code_error(error) from error
     if model is None:
         raise UserCodeError(
             f"{entrypoint} returned None",
@@ -123,21 +124,3 @@ def call(function: TrainFunction, context: TrainContext, entrypoint: str) -> Any
             remedy="Add `return model` to the function",
         )
     return model
-
-
-def _user_error(error: Exception) -> UserCodeError:
-    """``error`` as one line, at the innermost line of the user's own code."""
-    where = None
-    if isinstance(error, SyntaxError):
-        where = f"{error.filename}:{error.lineno}"
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [each for each in frames if not _is_library(each.filename)]
-        where = f"{own[-1].filename}:{own[-1].lineno} in {own[-1].name}" if own else None
-    text = str(error).strip()
-    return UserCodeError(f"{type(error).__name__}: {text}" if text else type(error).__name__, where=where)
-
-
-def _is_library(filename: str) -> bool:
-    kernel = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return filename.startswith(("<", kernel, sys.base_prefix)) or f"{os.sep}site-packages{os.sep}" in filename

@@ -95,6 +95,7 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
 
 
 def _read_holdout(config: Config, ctx: StepContext) -> pd.DataFrame:
+    from mlretrain.data.frames import to_frame
     from mlretrain.data.read import connect
 
     data = read_uri(config.holdout_uri, ctx.env)
@@ -110,7 +111,7 @@ def _read_holdout(config: Config, ctx: StepContext) -> pd.DataFrame:
     with tempfile.TemporaryDirectory(prefix="mlretrain-") as folder, connect() as con:
         path = Path(folder) / "holdout.parquet"
         path.write_bytes(data)
-        holdout: pd.DataFrame = con.read_parquet(str(path)).df()
+        holdout = to_frame(con.read_parquet(str(path)))
     missing = [each for each in (config.target, *config.slices) if each not in holdout.columns]
     if missing:
         raise ConfigError(
@@ -227,5 +228,5 @@ def _prediction_profile(answer: Answer) -> bytes:
     from mlretrain.drift.profile import build_profile
 
     with connect() as con:
-        served = pd.DataFrame({"prediction": answer.served})
+        served = pd.DataFrame({"prediction": list(answer.served)})
         return pretty(build_profile(con, con.from_df(served), include=("prediction",)))

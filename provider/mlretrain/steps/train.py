@@ -126,6 +126,7 @@ def choose_features(config: Config, columns: list[str], time_column: str | None)
 
 
 def _load(config: Config, ctx: StepContext) -> _Data:
+    from mlretrain.data.frames import to_frame, to_parquet
     from mlretrain.data.read import connect, open_relation
     from mlretrain.data.split import split
     from mlretrain.data.time_window import quote
@@ -141,13 +142,13 @@ def _load(config: Config, ctx: StepContext) -> _Data:
             labelled, config.holdout, time_column=time_column, seed=ctx.request.seed, where=dataset.uri
         )
         # One frame for both sides: a column has the same type in each, wherever its nulls are.
-        frame = labelled.project(f"*, {parts.holdout_where} AS {_HELD_OUT}").df()
+        frame = to_frame(labelled.project(f"*, {parts.holdout_where} AS {_HELD_OUT}"))
         held_out = frame.pop(_HELD_OUT).astype(bool)
         return _Data(
             dataset=dataset,
             features=features,
             train=frame[~held_out].reset_index(drop=True),
-            holdout=_parquet(labelled.filter(parts.holdout_where)),
+            holdout=to_parquet(labelled.filter(parts.holdout_where)),
             profile=build_profile(
                 con,
                 labelled.filter(parts.train_where),
@@ -162,13 +163,6 @@ def _load(config: Config, ctx: StepContext) -> _Data:
 
 def _count(relation: DuckDBPyRelation) -> int:
     return int(relation.aggregate("count(*)").fetchall()[0][0])
-
-
-def _parquet(relation: DuckDBPyRelation) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="mlretrain-") as folder:
-        path = Path(folder) / "rows.parquet"
-        relation.write_parquet(str(path))
-        return path.read_bytes()
 
 
 def _log_params(client: MlflowClient, run_id: str, params: dict[str, Any]) -> None:

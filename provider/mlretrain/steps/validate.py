@@ -104,9 +104,8 @@ def _quarantine(dataset: Dataset, frame: pd.DataFrame, rows: list[int], ctx: Ste
 
 
 def _to_parquet(frame: pd.DataFrame) -> bytes:
+    from mlretrain.data.frames import to_parquet
     from mlretrain.data.read import connect
 
-    with TemporaryDirectory(prefix="mlretrain-") as folder, connect() as con:
-        path = Path(folder) / "rows.parquet"
-        con.from_df(frame).write_parquet(str(path))
-        return path.read_bytes()
+    with connect() as con:
+        return to_parquet(con.from_df(frame))

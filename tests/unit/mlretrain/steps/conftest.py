@@ -95,6 +95,11 @@ def tracking_env(_database: str) -> dict[str, str]:
     return {"MLFLOW_TRACKING_URI": _database}
 
 
+@pytest.fixture(autouse=True)
+def _code_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent / "user")
+
+
 @pytest.fixture
 def mlflow_run(_database: str) -> str:
     """The id of a run that an operator has opened."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import json
+import os
+import select
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,13 +20,14 @@ import pytest
 
 from mlretrain.data.split import Holdout
 from mlretrain.errors import ConfigError, ContractError, MlretrainError, UserCodeError
+from mlretrain.runtime.command import run_command
 from mlretrain.runtime.store import read_uri
 from mlretrain.steps import train
 from mlretrain.steps.train import Config, choose_features
 
 from .conftest import MakeContext, MakeDataset
 
-CODE = "unit.mlretrain.steps.user_code"
+CODE = "flight_models"
 LAST_FIFTH = Holdout(by="time", fraction=0.2)
 
 pytestmark = [
@@ -54,8 +60,6 @@ def run(
 @pytest.fixture
 def user_code() -> Any:
     """The module as the step imports it."""
-    import importlib
-
     return importlib.import_module(CODE)
 
 
@@ -102,12 +106,10 @@ def test_a_model_is_loaded_where_the_users_code_is_not(
         f"m = mlflow.pyfunc.load_model({result['model_uri']!r});"
         "print(m.predict(pandas.DataFrame({'carrier': ['AA'], 'distance': [9.0], 'number': [1.0]})))"
     )
-    import subprocess
-
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "[0]"
+    assert done.stdout.strip() == "[0]", done.stderr
 
 
 def test_the_holdout_keeps_every_column_and_its_hash(run: Any, flights: pd.DataFrame) -> None:
@@ -159,7 +161,11 @@ def test_rows_without_a_target_are_left_out(run: Any, flights: pd.DataFrame) -> 
         ({"entrypoint": "flights"}, ConfigError, "allowed: package.module:function"),
         ({"entrypoint": f"{CODE}:nothing"}, UserCodeError, "nothing returned None.*return model"),
         ({"entrypoint": f"{CODE}:a_dict"}, UserCodeError, "no MLflow flavour fits.*sklearn.*PythonModel"),
-        ({"entrypoint": f"{CODE}:fails"}, UserCodeError, r"user_code.py:\d+ in fails: KeyError: 'dep_dleay'"),
+        (
+            {"entrypoint": f"{CODE}:fails"},
+            UserCodeError,
+            r"models.py:\d+: KeyError: 'dep_dleay'",
+        ),
         (
             {"entrypoint": f"{CODE}:regress", "prediction_method": "predict_proba"},
             ConfigError,
@@ -226,14 +232,11 @@ def test_a_command_that_is_not_there(run: Any) -> None:
 
 
 def test_a_command_leaves_no_process_behind(tmp_path: Path) -> None:
-    import os
-
-    from mlretrain.runtime.command import run_command
-
     note = tmp_path / "pid"
     run_command(("sh", "-c", f"sleep 60 & echo $! > {shlex.quote(str(note))}"), os.environ)
     pid = int(note.read_text())
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    with contextlib.suppress(ProcessLookupError):
+        assert select.select([os.pidfd_open(pid)], [], [], 10)[0]
 
 
 COLUMNS = ["time", "a", "b", "y"]

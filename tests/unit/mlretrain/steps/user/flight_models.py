@@ -8,6 +8,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.pyfunc.model import PythonModel
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -56,10 +57,10 @@ def regress(ctx: TrainContext) -> Pipeline:
     return _pipeline(ctx, LinearRegression())
 
 
-class Constant(mlflow.pyfunc.PythonModel):
+class Constant(PythonModel):
     """Says the same of every row."""
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> np.ndarray:
         return np.full(len(model_input), 0.25)
 
 
