@@ -77,6 +77,9 @@ class S3Store(ArtifactStore):
     def create(self, path: str, data: bytes) -> bool:
         place = {"Bucket": self._bucket, "Key": self._key(path)}
         writer = uuid.uuid4().hex
+        # Some endpoints (rclone) ignore If-None-Match: looking first guards all but simultaneous writers.
+        if head_object(f"s3://{self._bucket}/{self._key(path)}", self._settings):
+            return False
         with self._client(path) as client:
             while True:
                 try:
