@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 START_S = 60.0
 STOP_S = 60.0
@@ -33,16 +34,22 @@ class ModelServer:
 
     def wait_ready(self) -> None:
         """Returns once ``/ready`` is 200."""
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"{self.url}/ready", timeout=5):
-                    return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.05)
-        raise RuntimeError(
-            f"no model server at {self.url}:\n{(self.folder / 'server.log').read_text()[-4000:]}"
-        )
+        try:
+            wait_for(f"{self.url}/ready", self.process)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}:\n{(self.folder / 'server.log').read_text()[-4000:]}") from None
+
+
+def wait_for(url: str, process: subprocess.Popen[Any]) -> None:
+    """Returns once ``url`` answers with 200. Raises ``RuntimeError`` if it does not, or the process ends."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.05)
+    raise RuntimeError(f"no answer from {url}")
 
 
 @contextmanager

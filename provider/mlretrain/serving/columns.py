@@ -83,8 +83,8 @@ def to_frame(rows: Any) -> pd.DataFrame:
 def to_scalars(predictions: Any, count: int) -> list[Any]:
     """One value per row: the prediction, the probability of the positive class, or the likeliest class.
 
-    Of columns of probabilities (they sum to 1, or to no number) the second is kept if there are two, else the position of the
-    largest; other predictions with several values per row are kept as JSON.
+    Of columns of probabilities (they sum to 1, or to no number) the second is kept if there are two, else the
+    position of the largest; other predictions with several values per row are kept as JSON.
     """
     import numpy as np
     import pandas as pd

@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,11 +41,15 @@ class Metadata:
 class Factor:
     """A model that multiplies column ``a`` by its version; it raises as its inputs say."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, loader: Loader) -> None:
         self.version = version
+        self.loader = loader
         self.metadata = Metadata(None)
 
     def predict(self, data: pd.DataFrame, params: Mapping[str, Any] | None = None) -> Any:
+        if "wait" in data:
+            self.loader.asked.set()
+            assert self.loader.answer.wait(10)
         if "raise" in data:
             raise ValueError("secret rows in here")
         if "refuse" in data:
@@ -57,13 +64,15 @@ class Loader:
     def __init__(self) -> None:
         self.broken: dict[str, Exception] = {}
         self.gate: threading.Event | None = None
+        self.asked = threading.Event()
+        self.answer = threading.Event()
 
     def __call__(self, model: str, version: str) -> Any:
         if self.gate:
             assert self.gate.wait(10)
         if version in self.broken:
             raise self.broken[version]
-        observed: Any = ObservedModel(Factor(version))
+        observed: Any = ObservedModel(Factor(version, self))
         return scoring_server.init(observed)
 
 
@@ -273,6 +282,19 @@ def test_what_is_no_weights_is_refused(serve: Serve, body: bytes) -> None:
         assert set(answer.json()) == {"error", "remedy"}
 
 
+def test_a_slow_model_stops_neither_the_health_check_nor_a_change(serve: Serve, loader: Loader) -> None:
+    with serve() as client, ThreadPoolExecutor(1) as pool:
+        client.put("/models/m/weights", json={"7": 100})
+        slow = pool.submit(ask, client, {"dataframe_records": [{"wait": 1, "a": 2.0}]})
+        assert loader.asked.wait(10)
+        assert client.get("/health").status_code == 200
+        assert client.put("/models/m/weights", json={"8": 100}).json()["loaded"] == ["7", "8"]
+        assert ask(client).headers["x-model-version"] == "8"
+        loader.answer.set()
+        assert slow.result().json() == {"predictions": [14.0]}
+        assert client.get("/models/m").json()["loaded"] == ["8"]
+
+
 def test_a_model_name_that_would_leave_the_log_folder_is_refused(serve: Serve) -> None:
     with serve() as client:
         assert client.put("/models/%2e%2e/weights", json={"7": 100}).status_code in (400, 404)
@@ -341,7 +363,7 @@ def test_prometheus_sees_requests_errors_latency_and_weights(serve: Serve) -> No
 
 def test_a_signature_gives_the_columns_their_types(tmp_path: Path) -> None:
     def load(model: str, version: str) -> Any:
-        factor = Factor(version)
+        factor = Factor(version, Loader())
         factor.metadata = Metadata(Schema([ColSpec(DataType.double, "a")]))
         observed: Any = ObservedModel(factor)
         return scoring_server.init(observed)
