@@ -106,5 +106,5 @@ class MlretrainNotifier(BaseNotifier):
         await sync_to_async(self.notify)(context)
 
     def send(self, notice: Notice) -> None:
-        """Bring the notice to people. What it raises is logged and fails nothing."""
+        """Bring the notice to people. What it raises, Airflow logs; no task fails of it."""
         raise NotImplementedError

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 LONG_BAKE_S = 60.0
+PATIENCE_S = 3600.0
 
 
 class DeploymentHealthSensor(BaseSensorOperator):
@@ -32,7 +33,8 @@ class DeploymentHealthSensor(BaseSensorOperator):
     :param guards: each ``{metric: error_rate|latency_p50_ms|latency_p95_ms|latency_p99_ms, max}``.
     :param bake_s: how long the version has to hold up, in seconds since the shift.
     :param min_requests: fewer than these decide nothing.
-    :param patience_s: how long after the shift to wait for them; default: the bake time and one hour.
+    :param patience_s: how long after the shift to wait for them; default: the bake time and one hour, or the
+        bake time alone for a first version, which takes no traffic from anybody.
     :param serving_conn_id: the model server's connection.
     :param deferrable: wait in the triggerer, looking every 10 s; bakes of a minute or less always stay in the
         worker. Default ``[operators] default_deferrable``.
@@ -108,7 +110,8 @@ class DeploymentHealthSensor(BaseSensorOperator):
 
     def _limits(self) -> dict[str, Any]:
         bake_s = float(self.bake_s)
-        patience_s = bake_s + 3600 if self.patience_s is None else float(self.patience_s)
+        default_s = bake_s + (PATIENCE_S if self.shift.get("champion") else 0)
+        patience_s = default_s if self.patience_s is None else float(self.patience_s)
         return {"bake_s": bake_s, "patience_s": patience_s, "min_requests": int(self.min_requests)}
 
     def _trigger(self) -> DeploymentHealthTrigger:
