@@ -148,11 +148,13 @@ class CanaryGateOperator(PipelineOperator):
             stats.get(version, VersionStats()),
             min_requests=int(self.min_requests),
         )
-        self.log.info("%s: %s", verdict.verdict, verdict.reason)
+        self.log.info("%s", verdict.reason)
         for check in verdict.checks:
             self.log.info("%s", check)
         if verdict.verdict == "roll_back":
-            raise AirflowFailException(f"version {version} is rolled back: {verdict.reason}")
+            # Kept for whoever takes the traffic back: a task that fails leaves no XCom.
+            self.once(_breach_path(self, run), lambda: {"reason": verdict.reason})
+            raise AirflowFailException(f"version {version} must go: {verdict.reason}")
         if verdict.verdict == "hold" and self.shift.get("champion"):
             raise TransientError(
                 verdict.reason,
@@ -167,6 +169,11 @@ class CanaryGateOperator(PipelineOperator):
         }
 
 
+def _breach_path(operator: PipelineOperator, run: RunIdentity) -> str:
+    """Where a run keeps which guard was breached."""
+    return f"{operator.folder(run, 'rollout')}/breach.json"
+
+
 class RollBackModelOperator(PipelineOperator):
     """Take a candidate out of the traffic, or move back to an earlier version.
 
@@ -178,7 +185,7 @@ class RollBackModelOperator(PipelineOperator):
         if this run had moved it; without a champion the traffic stays, for nothing else could answer);
         ``previous``, or empty: make the version that was champion before the
         current one champion again; or a version number.
-    :param reason: why, in a sentence; required to move the champion.
+    :param reason: why, in a sentence; required to move the champion. A breached guard speaks for itself.
     :param serving_conn_id: the model server's connection; none: nothing is served.
     """
 
@@ -256,10 +263,11 @@ class RollBackModelOperator(PipelineOperator):
         promotion = self.recall(promotion_path(self, run))
         crowned = promotion is not None and candidate is not None and current == candidate
         version = promotion["previous"] if promotion is not None and crowned else current
+        breach = self.recall(_breach_path(self, run)) or {}
         return {
             "version": version,
             "previous": candidate,
-            "reason": self.reason or "the rollout failed",
+            "reason": breach.get("reason") or self.reason or "the rollout failed",
             "moves_champion": crowned,
         }
 

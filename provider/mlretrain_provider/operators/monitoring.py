@@ -274,7 +274,7 @@ class RetrainPolicyOperator(PipelineOperator):
             window_end=run.window_end,
             champion=champion.version if champion else "",
         )
-        self.log.info("%s: %s", decision.verdict, decision.reason)
+        self.log.info("%s", decision.reason)
         if decision.verdict == "retrain":
             evidence = {"cause": "drift", "checks": wire.to_wire(decision.checks)}
             self.append(

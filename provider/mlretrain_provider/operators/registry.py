@@ -160,7 +160,7 @@ class PromotionGateOperator(PipelineOperator):
             reason=verdict.reason,
             evidence=result,
         )
-        self.log.info("%s%s: %s", verdict.verdict, " (dry run)" if dry_run else "", verdict.reason)
+        self.log.info("%s%s", verdict.reason, " (dry run)" if dry_run else "")
         return result
 
 

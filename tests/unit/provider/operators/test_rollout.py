@@ -265,7 +265,9 @@ def test_a_breached_guard_fails_and_the_champion_takes_the_traffic_back(world: A
     assert "error_rate" in str(outcome.error)
     assert run.run("roll_back").result["version"] == champion
     assert world.target.current("churn") == {"1": 100}
-    assert run.run("record").result["event"] == "rolled_back"
+    record = run.run("record").result
+    assert record["event"] == "rolled_back"
+    assert "error_rate is 0.5, required ≤ 0.01" in record["reason"]
     before = state_of(world)
     for task in ROLLOUT:
         assert run.run(task, try_number=2).state == "success", task
@@ -322,6 +324,18 @@ def test_a_promotion_that_stopped_half_way_is_rolled_back_whole(
     }
     assert world.alias("champion") == champion
     assert world.target.current("churn") == {champion: 100}
+
+
+def test_the_first_model_stays_served_when_its_rollout_fails(world: Any) -> None:
+    run = DagRunHarness(retrain_dag(world, evaluated(world)))
+    for task in ("register", "promotion_gate", "shift_10"):
+        run.run(task)
+    serve(world, "1", requests=100, errors=50)
+    assert run.run("decide_10").state == "failed"
+    assert run.run("roll_back").result["version"] is None
+    assert world.target.current("churn") == {"1": 100}
+    assert world.alias("champion") is None
+    assert run.run("record").result["outcome"] == "rolled_back"
 
 
 def rollback_dag(world: Any, **arguments: Any) -> DAG:
