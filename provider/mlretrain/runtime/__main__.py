@@ -20,6 +20,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     try:
         return run_step(_request_uri(argv, env), attempt=_attempt(env), env=env).exit_code
     except MlretrainError as error:
