@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlretrain.errors import InvalidInput
 from mlretrain.scoring import Predictions
 
 if TYPE_CHECKING:
@@ -44,11 +45,19 @@ def fit_to_schema(rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
     """The columns of an MLflow schema, integers as doubles and whole doubles as integers where it asks so.
 
     A column is read as integers or doubles depending on whether it has nulls, and MLflow takes neither for
-    the other. Columns that are missing are left out: MLflow names them in its error.
+    the other.
+
+    :raises InvalidInput: a required column is missing.
     """
     from mlflow.types import DataType
 
     kinds = {DataType.double: "float64", DataType.long: "int64"}
+    missing = [each for each in schema.required_input_names() if each not in rows.columns]
+    if missing:
+        raise InvalidInput(
+            f"the data has no column {', '.join(map(repr, missing))}, which the model needs",
+            found=", ".join(map(str, rows.columns)),
+        )
     columns = {}
     for name, kind in schema.input_dict().items():
         if name not in rows.columns:

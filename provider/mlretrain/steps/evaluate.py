@@ -159,7 +159,9 @@ def _champion(
 
 
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    """In one line, without the rows that MLflow puts before what is wrong with them."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text.rpartition(' Error: ')[2][:300]}"
 
 
 def _scores(config: Config, holdout: pd.DataFrame, answer: Answer) -> Scores:

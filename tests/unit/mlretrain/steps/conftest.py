@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,7 +86,10 @@ def flights() -> pd.DataFrame:
 def _database(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    mlflow.MlflowClient(uri).create_experiment("flight-delay", (folder / "artifacts").as_uri())
+    with warnings.catch_warnings():
+        # MLflow 3.17 on SQLAlchemy 2.1: "the noload loader strategy is deprecated".
+        warnings.filterwarnings("ignore", module=r"mlflow\.")
+        mlflow.MlflowClient(uri).create_experiment("flight-delay", (folder / "artifacts").as_uri())
     return uri
 
 
