@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mlretrain_factory.errors import SpecError, SpecErrors, nearest
@@ -63,17 +64,17 @@ def _with_bases(path: Path, root: Path | None, chain: tuple[Path, ...]) -> Node:
     extends = node.get("extends")
     if extends is None or not isinstance(extends.value, str):
         return node
-    limit = search_path(path.parent, root)[-1].resolve()
-    base = (path.parent / extends.value).resolve()
+    limit = search_path(path.parent, root)[-1]
+    base = Path(os.path.normpath(path.parent / extends.value))
     found = f"'{extends.value}'"
     if not base.is_relative_to(limit):
         raise _fault(extends, "extends", "outside of the DAGs folder", "Move the file inside.", found=found)
-    if base in (*chain, path.resolve()):
+    if base in (*chain, path):
         cycle = " → ".join(each.name for each in (*chain, path, base))
         raise _fault(extends, "extends", "files extend each other in a circle", "Break it.", found=cycle)
     if not base.is_file():
         raise _fault(extends, "extends", "there is no such file", "Correct the path.", found=found)
-    return merge(_with_bases(base, root, (*chain, path.resolve())), node)
+    return merge(_with_bases(base, root, (*chain, path)), node)
 
 
 def _fault(node: Node, path: str, message: str, remedy: str, **details: str | None) -> SpecErrors:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic_core import PydanticCustomError
 
 from mlretrain_factory.errors import Position, SpecError, SpecErrors
 from mlretrain_factory.faults import validate
@@ -17,11 +14,10 @@ from mlretrain_factory.inheritance import find_stack, inherited
 from mlretrain_factory.source_map import Node, read_source
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.stack import StackSpec
-from mlretrain_factory.spec.validation import check_expectation
 from mlretrain_factory.substitution import Substitution
+from mlretrain_factory.suite import read_suite
 
 SUFFIXES = (".pipeline.yaml", ".pipeline.yml")
-_SUITE_ARGUMENTS = {"batch_id", "result_format", "catch_exceptions"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,35 +193,8 @@ def _read_suite(node: Node, errors: list[SpecError]) -> Mapping[str, Any] | None
     written = node.get("validate", "suite")
     if written is None or written.value is None:
         return None
-
-    def fault(message: str, remedy: str, found: str | None = None) -> None:
-        found = found or f"'{written.value}'"
-        place = written.position
-        errors.append(
-            SpecError(position=place, path="validate.suite", message=message, remedy=remedy, found=found)
-        )
-
-    folder = Path(written.position.file).parent.resolve()
-    file = (folder / written.value).resolve()
-    if not file.is_relative_to(folder):
-        fault("a suite above this file", "Put it beside or below this file.")
-        return None
     try:
-        suite = json.loads(file.read_bytes())
-        expectations = suite["expectations"]
-        for each in expectations:
-            arguments = {key: value for key, value in each["kwargs"].items() if key not in _SUITE_ARGUMENTS}
-            check_expectation(each["type"], arguments)
-    except OSError:
-        fault("there is no such suite file", "Correct the path.")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        fault(
-            "not a Great Expectations 1.x suite",
-            'Write JSON: `{"expectations": [{"type": …, "kwargs": {…}}]}`.',
-        )
-    except PydanticCustomError as problem:
-        context = problem.context or {}
-        fault(f"in the suite: {problem.message()}", str(context.get("remedy")), context.get("found"))
-    else:
-        return dict(suite)
-    return None
+        return read_suite(written)
+    except SpecErrors as problem:
+        errors += problem.errors
+        return None
