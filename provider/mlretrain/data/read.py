@@ -44,7 +44,8 @@ def connect(memory_limit: str | None = None) -> DuckDBPyConnection:
 def open_relation(
     con: DuckDBPyConnection, dataset: Dataset, env: Mapping[str, str] | None = None
 ) -> DuckDBPyRelation:
-    """The rows of ``dataset``, lazily, in the order of the files and of the rows in them.
+    """The rows of ``dataset``, lazily, in the order of the files and of the rows in them; times kept as text
+    are times here.
 
     Sets the connection's time zone to UTC. Raises :class:`InvalidInput` if a file is gone or has changed.
     """
@@ -53,8 +54,10 @@ def open_relation(
     if dataset.time_column is None:
         return relation
     with reading(dataset.uri):
-        window = TimeColumn(relation, dataset.time_column, dataset.uri).within(dataset.start, dataset.end)
-        return relation.filter(window) if window else relation
+        time = TimeColumn(relation, dataset.time_column, dataset.uri)
+        window = time.within(dataset.start, dataset.end)
+        relation = relation.filter(window) if window else relation
+        return relation.select(f"* REPLACE ({time.sql} AS {quote(dataset.time_column)})")
 
 
 def read_frame(
@@ -98,14 +101,19 @@ def scan(
 
 @contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Turns DuckDB's and Arrow's complaints about data into :class:`InvalidInput`."""
+    """Turns DuckDB's and Arrow's complaints about data into :class:`InvalidInput`, those about S3 into
+    :class:`TransientError`.
+    """
     import duckdb
 
     try:
         yield
     except (duckdb.OutOfMemoryException, MemoryError) as error:
         raise TransientError("out of memory", where=where, found=first_line(error)) from error
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError, ValueError, TypeError) as error:
+        # DuckDB passes on what Arrow says as text; Arrow's own errors are OSError, ValueError, TypeError.
+        if "AWS Error" in str(error):
+            raise TransientError("S3 failed", where=where, found=first_line(error)) from error
         raise InvalidInput("the data cannot be read", where=where, found=first_line(error)) from error
 
 
@@ -161,8 +169,11 @@ def _arrow_dataset(files: Sequence[DataFile], env: Mapping[str, str] | None) -> 
     filesystem = arrow_filesystem(S3Settings.from_env(os.environ if env is None else env))
     keys = [file.uri.removeprefix("s3://") for file in files]
     found = ds.dataset(keys, filesystem=filesystem, format="parquet", partitioning=None)
-    schemas = [_plain(fragment.physical_schema) for fragment in found.get_fragments()]
-    return found.replace_schema(pa.unify_schemas(schemas, promote_options="permissive"))
+    fragments = list(found.get_fragments())
+    schema = pa.unify_schemas(
+        [_plain(fragment.physical_schema) for fragment in fragments], promote_options="permissive"
+    )
+    return ds.FileSystemDataset(fragments, schema, found.format, filesystem)
 
 
 def _plain(schema: Any) -> Any:

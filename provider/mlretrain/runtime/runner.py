@@ -56,7 +56,6 @@ def run_step(request_uri: str, *, attempt: int = 1, env: Mapping[str, str] | Non
     try:
         request = parse_request(read_uri(request_uri, env), request_uri)
     except MlretrainError as error:
-        logger.error("%s", redact(str(error), env))
         report = StepReport(
             key="",
             status="failed",
@@ -65,6 +64,7 @@ def run_step(request_uri: str, *, attempt: int = 1, env: Mapping[str, str] | Non
             attempt=attempt,
         )
         open_store(split_uri(request_uri)[0], env).write(REPORT_FILE, pretty(report))
+        logger.error("%s", redact(str(error), env))
         return report
     context = StepContext(request=request, store=open_store(request.output_uri, env), env=env)
     done = _succeeded_before(context)
@@ -86,6 +86,9 @@ def _run(context: StepContext, attempt: int, start: float) -> StepReport:
             result = _call(context)
         except MlretrainError as raised:
             error = raised
+            if isinstance(raised, UserCodeError) and raised.__cause__ is not None:
+                text = "".join(traceback.format_exception(raised.__cause__))
+                logger.error("%s", redact(text.rstrip(), context.env))
         except (_Stopped, KeyboardInterrupt) as raised:
             name = "SIGTERM" if isinstance(raised, _Stopped) else "SIGINT"
             error = TransientError(f"the step was stopped by {name}", where=context.request.step)
@@ -131,7 +134,7 @@ def _call(context: StepContext) -> dict[str, Any]:
         )
     try:
         canonical(result)
-    except (ContractError, ValueError) as error:
+    except (ContractError, TypeError, ValueError) as error:
         raise ContractError("the step's result is not JSON", where=request.step, found=str(error)) from error
     return dict(to_wire(result))
 

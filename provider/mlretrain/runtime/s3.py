@@ -61,8 +61,9 @@ class S3Store(ArtifactStore):
     """Objects below ``s3://bucket/prefix``."""
 
     def __init__(self, root_uri: str, settings: S3Settings) -> None:
-        self.root_uri = root_uri.rstrip("/")
-        self._bucket, self._prefix = split_s3(self.root_uri)
+        self._bucket, key = split_s3(root_uri)
+        self._prefix = key.rstrip("/")
+        self.root_uri = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         self._settings = settings
 
     def read(self, path: str) -> bytes:
