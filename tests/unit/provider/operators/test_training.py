@@ -81,6 +81,13 @@ def test_the_form_overrides_single_parameters(world: Any, dag: DAG) -> None:
     assert request(world).config["params"] == {"depth": 8, "rate": 0.1}
 
 
+def test_the_forms_own_defaults_count_too(world: Any, dag: DAG) -> None:
+    dag.params = {"params": {"depth": 9}, "reason": "a new season"}  # type: ignore[assignment]
+    DagRunHarness(dag).run("train")
+    assert request(world).config["params"]["depth"] == 9
+    assert world.tracker.runs["run1"].tags["mlretrain.reason"] == "a new season"
+
+
 def test_parameters_that_are_none_are_refused(world: Any, dag: DAG) -> None:
     outcome = DagRunHarness(dag, conf={"params": "depth=8"}).run("train", retries_left=True)
     assert outcome.state == "failed"
