@@ -81,8 +81,8 @@ def wasserstein(reference: ColumnProfile, current: ColumnProfile) -> float:
     for (x0, d0), (x1, d1) in pairwise(points):
         left, right = max(x0, low), min(x1, high)
         if right > left:
-            slope = (d1 - d0) / (x1 - x0)
-            area += _area(d0 + slope * (left - x0), d0 + slope * (right - x0)) * ((right - left) / scale)
+            ends = (d0 + (d1 - d0) * ((x - x0) / (x1 - x0)) for x in (left, right))
+            area += _area(*ends) * ((right - left) / scale)
     return area
 
 
