@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlretrain.errors import ConfigError
+from mlretrain.errors import ConfigError, MlretrainError
 from mlretrain.runtime.contract import REPORT_FILE, REQUEST_FILE, StepReport, parse_request
 from mlretrain.runtime.runner import run_step
 from mlretrain.runtime.store import file_uri, join_uri, open_store, read_uri
@@ -81,7 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Replay, say where the results are, and return the step's exit code."""
     sys.path[:0] = [os.path.abspath(path) for path in (*args.code_path, ".")]
-    folder, report = replay(args.request_uri, args.output_uri)
+    try:
+        folder, report = replay(args.request_uri, args.output_uri)
+    except MlretrainError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
     sys.stdout.write(
         f"{report.status} in {report.timings.get('total', 0.0):.1f} s: {join_uri(folder, REPORT_FILE)}\n"
     )

@@ -46,16 +46,17 @@ def run_step(request_uri: str, *, attempt: int = 1, env: Mapping[str, str] | Non
     """The report of the step asked for at ``request_uri``, which is also kept beside the step's outputs.
 
     A request that has succeeded before is not run again. Every failure of the step becomes a report; only a
-    store that cannot take the report raises.
+    request that cannot be read and a store that cannot take the report raise.
 
     :param attempt: which try this is, for the report.
     :param env: settings and credentials; by default the process's environment.
     """
     env = os.environ if env is None else env
     start = time.perf_counter()
+    data = read_uri(request_uri, env)
     try:
-        request = parse_request(read_uri(request_uri, env), request_uri)
-    except MlretrainError as error:
+        request = parse_request(data, request_uri)
+    except ContractError as error:
         report = StepReport(
             key="",
             status="failed",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -18,7 +19,8 @@ from mlretrain.errors import InvalidInput
 from mlretrain.runtime import __main__ as program
 from mlretrain.runtime.context import StepContext
 from mlretrain.runtime.contract import StepReport, StepRequest, parse_report
-from mlretrain.runtime.replay import replay
+from mlretrain.runtime.replay import add_arguments, replay
+from mlretrain.runtime.replay import main as replay_command
 from mlretrain.runtime.runner import run_step
 from mlretrain.runtime.store import file_uri
 from mlretrain.steps import STEPS
@@ -210,6 +212,7 @@ def test_the_program_exits_with_the_steps_code(define: Define, request_uri: str)
         (["a", "b"], {}, 13),
         (["/none/request.json"], {"MLRETRAIN_ATTEMPT": "x"}, 13),
         (["gs://bucket/request.json"], {}, 13),
+        (["/none/request.json"], {}, 11),
     ],
 )
 def test_the_program_says_what_it_needs(
@@ -219,6 +222,12 @@ def test_the_program_says_what_it_needs(
     assert len(caplog.records) == 1
 
 
+@pytest.fixture(autouse=True)
+def same_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay puts folders first in ``sys.path``."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 def test_a_replay_leaves_the_original_alone(define: Define, request_uri: str, tmp_path: Path) -> None:
     define(greet)
     folder, report = replay(request_uri, file_uri(tmp_path / "replay"), env={})
@@ -226,3 +235,37 @@ def test_a_replay_leaves_the_original_alone(define: Define, request_uri: str, tm
     assert report.status == "succeeded"
     assert report.outputs["greeting"].uri == f"{folder}/texts/hello.txt"
     assert not (tmp_path / "out").exists()
+
+
+def test_the_replay_command_says_where_the_results_are(
+    define: Define, request_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    define(greet)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = [request_uri, "--output-uri", file_uri(tmp_path / "replay")]
+    assert replay_command(parser.parse_args(arguments)) == 0
+    assert f"{file_uri(tmp_path / 'replay')}/report.json" in capsys.readouterr().out
+    assert replay_command(parser.parse_args(arguments)) == 13
+    assert "the output folder is in use" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's own database code
+def test_a_replay_logs_to_a_run_of_its_own(define: Define, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    env = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    client = mlflow.MlflowClient(env["MLFLOW_TRACKING_URI"])
+    original = client.create_run(client.create_experiment("p")).info
+
+    def remember(config: GreetConfig, ctx: StepContext) -> dict[str, Any]:
+        return dict(ctx.request.frozen)
+
+    define(remember)
+    request_uri = write_request(tmp_path, frozen={"mlflow_run_id": original.run_id, "champion": None})
+    _, report = replay(request_uri, file_uri(tmp_path / "replay"), env=env)
+    assert report.result["champion"] is None
+    run = client.get_run(report.result["mlflow_run_id"])
+    assert run.info.experiment_id == original.experiment_id
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlretrain.replay_of"] == original.run_id
+    assert client.get_run(original.run_id).info.status == "RUNNING"
