@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mlretrain import wire
 from mlretrain.errors import ConfigError, InvalidInput, NotFound, TransientError
@@ -68,6 +68,7 @@ class DeployModelOperator(PipelineOperator):
         champion = found.version if found is not None and found.version != version else None
         weights = {champion: 100 - weight, version: weight} if champion else {version: 100}
         weights = {each: share for each, share in weights.items() if share}
+        self.once(_rollout_path(self, run), lambda: {"version": version, "champion": champion})
         ModelServerHook(self.serving_conn_id).target().apply(self.pipeline, weights)
         # The traffic first: a record without its shift would never be mended, a shift without its record is.
         shift = self.append(
@@ -169,6 +170,11 @@ class CanaryGateOperator(PipelineOperator):
         }
 
 
+def _rollout_path(operator: PipelineOperator, run: RunIdentity) -> str:
+    """Where a run says, before it does, that it shifts traffic."""
+    return f"{operator.folder(run, 'rollout')}/started.json"
+
+
 def _breach_path(operator: PipelineOperator, run: RunIdentity) -> str:
     """Where a run keeps which guard was breached."""
     return f"{operator.folder(run, 'rollout')}/breach.json"
@@ -181,10 +187,10 @@ class RollBackModelOperator(PipelineOperator):
     where it goes is decided once per run, every act is repeated harmlessly until the ledger says
     ``rolled_back``; after that, and in a run that has ended, nothing is touched.
 
-    :param to: ``champion``: end this run's rollout, the champion takes all traffic (and gets its alias back
-        if this run had moved it; without a champion the traffic stays, for nothing else could answer);
-        ``previous``, or empty: make the version that was champion before the
-        current one champion again; or a version number.
+    :param to: ``champion``: end this run's rollout, if it began: the champion takes all traffic, and gets its
+        alias back if this run had moved it (without a champion the traffic stays: nothing else could answer);
+        ``previous``, or empty: make the version that was champion before the current one champion again; or
+        a version number.
     :param reason: why, in a sentence; required to move the champion. A breached guard speaks for itself.
     :param serving_conn_id: the model server's connection; none: nothing is served.
     """
@@ -261,6 +267,9 @@ class RollBackModelOperator(PipelineOperator):
         registered = self.recorded(run, "registered")
         candidate = registered.version if registered else None
         promotion = self.recall(promotion_path(self, run))
+        if promotion is None and self.recall(_rollout_path(self, run)) is None:
+            # one_failed counts tasks that could not run, so this one runs after a failed training too.
+            raise AirflowSkipException("This run has moved neither traffic nor the champion.")
         crowned = promotion is not None and candidate is not None and current == candidate
         version = promotion["previous"] if promotion is not None and crowned else current
         breach = self.recall(_breach_path(self, run)) or {}

@@ -338,6 +338,32 @@ def test_the_first_model_stays_served_when_its_rollout_fails(world: Any) -> None
     assert run.run("record").result["outcome"] == "rolled_back"
 
 
+def test_a_run_that_failed_before_its_rollout_has_nothing_to_roll_back(world: Any) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    run.run("register")
+    run.supervisor.states["promotion_gate"] = "failed"
+    assert run.run("roll_back").state == "skipped"
+    assert run.run("record").result["outcome"] == "failed"
+    for task in ("promotion_gate", "shift_10"):
+        assert run.run(task, try_number=2).state == "success", task
+
+
+def test_a_shift_that_was_not_recorded_is_rolled_back_too(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    run.run("register")
+    run.run("promotion_gate")
+    with monkeypatch.context() as broken_world:
+        broken_world.setattr(DeployModelOperator, "append", lambda *a, **k: 1 / 0)
+        assert run.run("shift_10").state == "failed"
+    assert world.target.current("churn") == {champion: 90, "2": 10}
+    assert run.run("roll_back").state == "success"
+    assert world.target.current("churn") == {champion: 100}
+
+
 def rollback_dag(world: Any, **arguments: Any) -> DAG:
     dag: DAG = world.dag("churn.rollback")
     with dag:
