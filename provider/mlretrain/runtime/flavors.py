@@ -29,7 +29,7 @@ FLAVORS = {
     "lightgbm": "mlflow.lightgbm",
     "catboost": "mlflow.catboost",
     "torch": "mlflow.pytorch",
-    "keras": "mlflow.tensorflow",
+    "keras": "mlflow.keras",
     "tensorflow": "mlflow.tensorflow",
     "statsmodels": "mlflow.statsmodels",
     "prophet": "mlflow.prophet",

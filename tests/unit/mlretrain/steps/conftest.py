@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +18,11 @@ from mlretrain.data.resolve import resolve
 from mlretrain.runtime.context import StepContext
 from mlretrain.runtime.contract import StepRequest
 from mlretrain.runtime.store import open_store
+
+with warnings.catch_warnings():
+    # MLflow's own classes: "Any type hint is inferred as AnyType".
+    warnings.filterwarnings("ignore", module=r"mlflow\.")
+    import mlflow.pyfunc
 
 MakeContext = Callable[..., StepContext]
 MakeDataset = Callable[..., str]
