@@ -218,12 +218,12 @@ def learnt_noise(whole: ColumnProfile, chunks: Sequence[ColumnProfile]) -> dict[
 
     Real rows come in clusters (days, sessions, shops) and have seasons; what they do to an effect is learnt
     here and cannot be computed from the number of rows. The fewer the chunks, the less they have shown of
-    it, so the figure is widened by one part in their number.
+    it, so the figure is widened by two parts in their number.
     """
     effects: dict[str, float] = {}
     for method in METHODS[whole.kind]:
         seen = sorted(measure(method, _without(whole, chunk), chunk) for chunk in chunks)
-        effects[method] = seen[math.ceil(0.95 * len(seen)) - 1] * (1 + 1 / len(seen))
+        effects[method] = seen[math.ceil(0.95 * len(seen)) - 1] * (1 + 2 / len(seen))
     return effects
 
 
