@@ -166,10 +166,14 @@ def _count(relation: DuckDBPyRelation) -> int:
 
 
 def _log_params(client: MlflowClient, run_id: str, params: dict[str, Any]) -> None:
+    """Log what the run does not have yet: MLflow refuses to change a value, and a retry comes second."""
     from mlflow.entities import Param
 
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
-    client.log_batch(run_id, params=[Param(key, text) for key, text in texts.items()])
+    known = client.get_run(run_id).data.params
+    missing = {key: value for key, value in params.items() if key not in known}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in missing.items()}
+    if texts:
+        client.log_batch(run_id, params=[Param(key, text) for key, text in texts.items()])
 
 
 def _train_function(

@@ -122,6 +122,13 @@ def test_the_profile_is_that_of_the_training_features(run: Any) -> None:
     assert {each["name"] for each in profile["columns"]} == {"carrier", "distance", "number"}
 
 
+def test_a_retry_finds_its_parameters_logged(run: Any, tracking_env: dict[str, str], mlflow_run: str) -> None:
+    client = mlflow.MlflowClient(tracking_env["MLFLOW_TRACKING_URI"])
+    client.log_param(mlflow_run, "fit_intercept", "True")
+    run(entrypoint=f"{CODE}:train", params={"fit_intercept": True, "C": 0.5})
+    assert client.get_run(mlflow_run).data.params == {"fit_intercept": "True", "C": "0.5"}
+
+
 def test_randomness_is_seeded(run: Any) -> None:
     run(entrypoint=f"{CODE}:train")
     first = _seen("drawn")
