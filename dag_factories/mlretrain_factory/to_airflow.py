@@ -172,6 +172,7 @@ def _announce(plan: DagPlan, tasks: Mapping[str, BaseOperator]) -> None:
     callbacks: list[Any] = [_Announcement(each) for each in plan.notify]
     if callbacks:
         tasks["record"].on_success_callback = callbacks
+        tasks["record"].on_failure_callback = callbacks
 
 
 class _Announcement:
@@ -182,7 +183,8 @@ class _Announcement:
 
     def __call__(self, context: Context) -> None:
         record = context["ti"].xcom_pull(task_ids=context["ti"].task_id) or {}
-        if record.get("event") in self.plan.on:
+        event = "failed" if context.get("exception") else record.get("event")
+        if event in self.plan.on:
             resolve_name(self.plan.notifier)(**self.plan.args)(context)
 
 

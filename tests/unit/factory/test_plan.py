@@ -81,6 +81,6 @@ def test_diff_names_the_single_argument(tmp_path: Path) -> None:
 def test_explain_says_when_what_and_why() -> None:
     text = explain(plan_of(GOLDEN / "everything" / "pipeline.yaml"))
     assert "everything.retrain: 0 6 * * 1 (America/New_York)" in text
-    assert "everything.monitor: when updated: s3://lake/predictions" in text
+    assert "everything.monitor: when updated: x-lake://predictions" in text
     assert "Retrains after 2 of 4 windows have drifted; at most one per 14d, 6 per 30d." in text
     assert "roll_back after if one failed: rollout.stage_1.shift" in text

@@ -88,6 +88,19 @@ def test_code_beside_a_pipeline_in_a_folder_is_found(folder: Path) -> None:
     assert dags["fraud.retrain"].get_task("train").code_root is None
 
 
+def test_airflow_itself_imports_the_loader_file(folder: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    shutil.copy(FIXTURES / "malformed" / "tab.pipeline.yaml", folder)
+    text = "from mlretrain_factory import load_airflow_dags  # airflow dag\nload_airflow_dags(globals())\n"
+    (folder / "loader.py").write_text(text)
+    bag = DagBag(dag_folder=folder, bundle_path=folder)
+    assert bag.import_errors == {}
+    assert len(bag.dags) == 7
+    assert bag.dags["churn.retrain"].fileloc == str(folder / "churn.pipeline.yaml")
+    assert bag.dags["churn.retrain"].relative_fileloc == "loader.py"
+
+
 def test_the_code_tab_shows_the_yaml(folder: Path) -> None:
     from mlretrain_provider.plugins.policy import dag_policy
 
@@ -97,7 +110,7 @@ def test_the_code_tab_shows_the_yaml(folder: Path) -> None:
 
 
 def test_groups_notifiers_and_forms() -> None:
-    dags = {dag.dag_id: dag for dag in load(GOLDEN / "everything" / "pipeline.yaml", GOLDEN)}
+    dags: dict[str, Any] = {dag.dag_id: dag for dag in load(GOLDEN / "everything" / "pipeline.yaml", GOLDEN)}
     retrain = dags["everything.retrain"]
     assert retrain.get_task("rollout.stage_1.observe").task_group.group_id == "rollout.stage_1"
     assert len(retrain.get_task("record").on_success_callback) == 1
@@ -106,7 +119,7 @@ def test_groups_notifiers_and_forms() -> None:
 
 
 def test_a_notifier_is_loaded_when_its_event_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    dags = {dag.dag_id: dag for dag in load(GOLDEN / "everything" / "pipeline.yaml", GOLDEN)}
+    dags: dict[str, Any] = {dag.dag_id: dag for dag in load(GOLDEN / "everything" / "pipeline.yaml", GOLDEN)}
     [callback] = dags["everything.monitor"].get_task("record").on_success_callback
     told: list[Any] = []
 
@@ -132,3 +145,7 @@ def test_a_notifier_is_loaded_when_its_event_happens(monkeypatch: pytest.MonkeyP
     assert told == []
     callback({"ti": TaskInstance("drift")})
     assert told == [{"conn_id": "alerts", "channel": "ml"}]
+    callback(
+        {"ti": TaskInstance("drift"), "exception": ValueError("the record failed, which is another event")}
+    )
+    assert len(told) == 1
