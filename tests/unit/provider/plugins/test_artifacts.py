@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from mlretrain.errors import MlretrainError, NotFound
 from mlretrain.runtime.store import file_uri
-from mlretrain_provider.plugins.artifacts import artifact_path, configured_roots, load, root_key
+from mlretrain_provider.plugins.artifacts import artifact_path, configured_roots, create_app, load, root_key
 
-pytestmark = pytest.mark.airflow
+pytestmark = [
+    pytest.mark.airflow,
+    # Starlette on its test client, which FastAPI imports with Airflow's security module.
+    pytest.mark.filterwarnings("ignore:Using `httpx`"),
+]
 
 
 @pytest.fixture
@@ -95,6 +101,62 @@ def test_links_know_where_airflow_is_mounted(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.com/airflow/")
 
     assert str(artifact_path("s3://ml", "s3://ml/x.html")).startswith("/airflow/mlretrain/artifacts/")
+
+
+def ask(path: str, *, logged_in: bool) -> httpx.Response:
+    """What the web application answers."""
+    from airflow.api_fastapi.core_api.security import get_user
+
+    app = create_app()
+    if logged_in:
+        app.dependency_overrides[get_user] = lambda: "somebody"
+
+    async def get() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+            return await client.get(path)
+
+    return asyncio.run(get())
+
+
+@pytest.fixture
+def page(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    uri = file_uri(root)
+    monkeypatch.setenv("AIRFLOW__MLRETRAIN__ARTIFACT_ROOTS", uri)
+    return str(artifact_path(uri, f"{uri}/flights/runs/r 1/index.html")).removeprefix("/mlretrain")
+
+
+def test_a_page_comes_in_a_sandbox(page: str) -> None:
+    answer = ask(page, logged_in=True)
+
+    assert (answer.status_code, answer.text) == (200, "<p>docs</p>")
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("sandbox allow-scripts allow-popups; default-src 'none'")
+    assert "allow-same-origin" not in policy
+    assert "connect-src" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_strangers_see_nothing(page: str) -> None:
+    assert ask(page, logged_in=False).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["none.html", "%2e%2e/secret.html", "..%2f..%2f..%2fsecret.html"])
+def test_what_is_not_there_says_no_more_than_that(page: str, path: str) -> None:
+    answer = ask(page.replace("index.html", path), logged_in=True)
+
+    assert answer.status_code == 404
+    assert "secret" not in answer.text
+    assert "/store" not in answer.text
+
+
+def test_without_roots_the_page_says_what_to_set(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__MLRETRAIN__ARTIFACT_ROOTS")
+
+    answer = ask(page, logged_in=True)
+
+    assert answer.status_code == 404
+    assert "AIRFLOW__MLRETRAIN__ARTIFACT_ROOTS" in answer.text
 
 
 def test_the_plugin_costs_nothing_until_it_is_asked() -> None:
