@@ -28,17 +28,19 @@ class FactLink(BaseOperatorLink):
     """A link made from what its task found out; none (an empty text) while that is unknown."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        facts: dict[str, Any] = {}
-        for key in (LINKS_XCOM, BaseXCom.XCOM_RETURN_KEY):
-            value = BaseXCom.get_one(
+        # One at a time: Airflow logs an error for an XCom that is asked for and not there.
+        for key in (BaseXCom.XCOM_RETURN_KEY, LINKS_XCOM):
+            facts = BaseXCom.get_one(
                 key=key,
                 dag_id=ti_key.dag_id,
                 task_id=ti_key.task_id,
                 run_id=ti_key.run_id,
                 map_index=ti_key.map_index,
             )
-            facts |= value if isinstance(value, Mapping) else {}
-        return self.url(operator, facts) or ""
+            url = self.url(operator, facts) if isinstance(facts, Mapping) else None
+            if url:
+                return url
+        return ""
 
     def url(self, operator: Any, facts: Mapping[str, Any]) -> str | None:
         """The address, from the operator's settings and the task's facts."""
