@@ -38,6 +38,13 @@ class Predictions:
     probabilities: Array | None = None
     classes: tuple[Any, ...] = ()
 
+    def usable(self) -> bool:
+        """Whether every number is finite."""
+        import numpy as np
+
+        given = [each for each in (self.values, self.probabilities) if each is not None]
+        return all(np.isfinite(each).all() for each in given if each.dtype.kind == "f")
+
     def of(self, rows: Array) -> Predictions:
         """Those of the rows that the boolean array ``rows`` marks."""
         chosen = None if self.probabilities is None else self.probabilities[rows]
@@ -233,7 +240,7 @@ METRICS: Mapping[str, _Rowwise | _Area] = {
 
 
 def score(metrics: Iterable[str], truth: Array, predictions: Predictions) -> dict[str, float]:
-    """Each metric by name; NaN where it is not defined on these rows (one class only, no rows).
+    """Each metric by name; NaN where it is not defined (one class only, no rows, a NaN predicted).
 
     :raises ConfigError: a metric is unknown.
     :raises InvalidInput: a regression metric is asked of labels.
@@ -311,7 +318,7 @@ def _scorer(metric: str, truth: Array, predictions: Predictions) -> Scorer:
 
     if metric not in METRICS:
         raise ConfigError(f"unknown metric {metric!r}", allowed=", ".join(METRICS))
-    if not len(truth):
+    if not len(truth) or not predictions.usable():
         return lambda weights: np.full(len(weights), np.nan)
     return METRICS[metric].scorer(_Task(np.asarray(truth), predictions))
 

@@ -125,6 +125,12 @@ def test_a_metric_that_is_not_defined_is_nan() -> None:
     assert math.isnan(score(["rmse"], ones[:0], Predictions(values=np.array([])))["rmse"])
 
 
+@pytest.mark.parametrize("metric", ["roc_auc", "log_loss", "accuracy", "f1", "rmse"])
+def test_one_prediction_that_is_no_number_spoils_the_score(metric: str) -> None:
+    truth, values = np.array([0, 1, 1]), np.array([0.1, 0.9, np.nan])
+    assert math.isnan(score([metric], truth, Predictions(values=values))[metric])
+
+
 def test_an_unknown_metric_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"unknown metric 'auc' \(allowed: roc_auc"):
         score(["auc"], np.ones(3), Predictions(values=np.ones(3)))
