@@ -1,4 +1,4 @@
-"""What a model is worth on a holdout: metrics, metrics per slice, and how sure a difference is.
+"""What a model is worth on a holdout: metrics, and the rows of each slice.
 
 All metrics but the area under the ROC curve are sums over rows followed by a small formula, so one pass of
 numpy gives a score, and a bootstrap is a product of resampling weights with the same rows. The definitions
@@ -20,7 +20,6 @@ Array = Any
 Scorer = Callable[[Array], Array]
 """Scores for weights of the rows: resamples x n in, one score per resample out."""
 
-RESAMPLES = 400
 _CLIP = 1e-15
 _MAPE_FLOOR = 2.220446049250313e-16
 
@@ -249,7 +248,7 @@ def score(metrics: Iterable[str], truth: Array, predictions: Predictions) -> dic
 
     equal = np.ones((1, len(truth)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return {name: float(_scorer(name, truth, predictions)(equal)[0]) for name in metrics}
+        return {name: float(scorer(name, truth, predictions)(equal)[0]) for name in metrics}
 
 
 def slice_rows(values: Sequence[Any], top: int) -> dict[str, Array]:
@@ -269,51 +268,8 @@ def slice_rows(values: Sequence[Any], top: int) -> dict[str, Array]:
     return masks
 
 
-def difference_interval(
-    metric: str,
-    truth: Array,
-    candidate: Predictions,
-    champion: Predictions,
-    *,
-    confidence: float,
-    seed: int,
-    resamples: int = RESAMPLES,
-) -> tuple[float, float, float]:
-    """``(difference, low, high)``: candidate minus champion with a two-sided paired bootstrap interval.
-
-    Both models are scored on the same resampled rows, so that what is hard for both cancels out
-    (Efron & Tibshirani, An Introduction to the Bootstrap, ch. 13: percentile interval).
-    """
-    import numpy as np
-
-    ours, theirs = (_scorer(metric, truth, each) for each in (candidate, champion))
-    n, random = len(truth), np.random.default_rng(seed)
-
-    def difference(weights: Array) -> Array:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return ours(weights) - theirs(weights)
-
-    def drawn(size: int) -> Array:
-        draws = [np.bincount(random.integers(0, n, n), minlength=n) for _ in range(size)]
-        return np.stack(draws).astype(float)
-
-    point = float(difference(np.ones((1, n)))[0])
-    if not n:
-        return point, point, point
-    resampled = np.concatenate([difference(drawn(size)) for size in _batches(resamples, n)])
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return point, float(low), float(high)
-
-
-def _batches(resamples: int, n: int) -> list[int]:
-    """Sizes that keep the weights of a batch within a processor's cache (4 MB)."""
-    size = max(1, min(resamples, 500_000 // max(n, 1)))
-    whole, rest = divmod(resamples, size)
-    return [size] * whole + ([rest] if rest else [])
-
-
-def _scorer(metric: str, truth: Array, predictions: Predictions) -> Scorer:
+def scorer(metric: str, truth: Array, predictions: Predictions) -> Scorer:
+    """The metric as a function of the rows' weights; NaN as in :func:`score`."""
     import numpy as np
 
     if metric not in METRICS:

@@ -187,7 +187,7 @@ def _scores(config: Config, holdout: pd.DataFrame, answer: Answer) -> Scores:
 def _differences(
     config: Config, ctx: StepContext, holdout: pd.DataFrame, candidate: Answer, champion: Answer | None
 ) -> dict[str, Interval]:
-    from mlretrain.scoring import difference_interval
+    from mlretrain.intervals import difference_interval
 
     if champion is None or config.confidence is None:
         return {}

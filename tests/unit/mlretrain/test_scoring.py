@@ -1,4 +1,4 @@
-"""Scores agree with scikit-learn's; intervals are paired and reproducible."""
+"""Scores agree with scikit-learn's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mlretrain import scoring
 from mlretrain.errors import ConfigError, InvalidInput
-from mlretrain.scoring import Predictions, difference_interval, score, slice_rows
+from mlretrain.scoring import Predictions, score, slice_rows
 
 N = 500
 
@@ -140,34 +139,6 @@ def test_labels_are_no_regression() -> None:
     labels = np.array(["x", "y"], dtype=object)
     with pytest.raises(InvalidInput, match="needs numbers"):
         score(["rmse"], labels, Predictions(values=labels))
-
-
-def test_the_interval_pairs_the_models_and_is_reproducible(random: np.random.Generator) -> None:
-    truth, positive = _binary(random)
-    better, worse = _with_probabilities(positive, (0, 1)), Predictions(values=random.random(N))
-
-    first = difference_interval("roc_auc", truth, better, worse, confidence=0.95, seed=3)
-    again = difference_interval("roc_auc", truth, better, worse, confidence=0.95, seed=3)
-    same = difference_interval("roc_auc", truth, better, better, confidence=0.95, seed=3)
-
-    assert first == again
-    assert 0 < first[1] < first[0] < first[2]
-    assert same == (0.0, 0.0, 0.0)
-
-
-def test_the_interval_is_as_wide_as_theory_says(random: np.random.Generator) -> None:
-    truth = random.normal(0, 1, 2000)
-    candidate, champion = (Predictions(values=truth + random.normal(0, 1, 2000)) for _ in range(2))
-    losses = np.abs(truth - candidate.values) - np.abs(truth - champion.values)
-
-    _, low, high = difference_interval("mae", truth, candidate, champion, confidence=0.9, seed=1)
-
-    assert (high - low) == pytest.approx(2 * 1.645 * losses.std() / math.sqrt(2000), rel=0.1)
-
-
-def test_batches_do_not_change_the_number_of_resamples() -> None:
-    assert sum(scoring._batches(400, 3_000_000)) == 400
-    assert max(scoring._batches(400, 3_000_000)) == 1
 
 
 def test_rare_values_are_scored_together() -> None:
