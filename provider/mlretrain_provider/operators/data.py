@@ -58,7 +58,7 @@ class ResolveDataOperator(PipelineOperator):
         self.format = format
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
-        path = f"{self.folder(run, self.task_id)}/dataset.json"
+        path = snapshot_path(self, run, self.uri, self.time_column, self.window, self.format)
         dataset = self.once(path, lambda: wire.to_wire(self._resolve(run)))
         summary = {
             "dataset_uri": self.artifact_uri(path),
@@ -81,6 +81,11 @@ class ResolveDataOperator(PipelineOperator):
             end=run.window_end,
             env=self.storage_env or None,
         )
+
+
+def snapshot_path(operator: PipelineOperator, run: RunIdentity, *asked: Any) -> str:
+    """Where a run keeps the snapshot of what was asked for; two DAGs of one pipeline may share a run id."""
+    return f"{operator.folder(run, operator.task_id)}-{wire.digest(asked, 12)}/dataset.json"
 
 
 def resolve_window(

@@ -21,11 +21,12 @@ from mlretrain.ports import CHAMPION, ModelVersion
 from mlretrain.runtime.contract import StepRequest
 from mlretrain.windows import retrains
 from mlretrain_provider.links import DriftReportLink, MLflowRunLink
-from mlretrain_provider.operators.data import dataset_uri, resolve_window
+from mlretrain_provider.operators.data import dataset_uri, resolve_window, snapshot_path
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.step import StepOperator
 from mlretrain_provider.operators.training import run_tags
 from mlretrain_provider.run import RunIdentity
+from mlretrain_provider.skipping import skip_rest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -114,7 +115,7 @@ class ProfileDataOperator(StepOperator):
         return {**result, "dataset_uri": self._dataset_uri, **window}
 
     def _resolve(self, run: RunIdentity, uri: str) -> str:
-        path = f"{self.folder(run, self.task_id)}/dataset.json"
+        path = snapshot_path(self, run, uri, self.time_column, self.window, self.format)
         try:
             self.once(path, lambda: wire.to_wire(self._window(uri, run)))
         except InvalidInput as error:
@@ -243,14 +244,15 @@ class RetrainPolicyOperator(PipelineOperator):
     """Decide whether to retrain, from the recorded windows and the ledger alone.
 
     Returns ``{verdict, reason, run_id, window_end, cause, champion}``, the verdict being ``retrain`` or
-    ``keep``. Idempotent: the decision about a window is the same whenever it is taken, and a request is
-    written to the ledger once.
+    ``keep``, which skips the rest of the run. Idempotent: the decision about a window is the same whenever
+    it is taken, and a request is written to the ledger once.
 
     :param drift: what :class:`DetectDriftOperator` returned; it orders the tasks and is shown beside the
         decision.
     :param policy: ``{signals, violated, of, latest, cooldown_s, min_new_rows, budget_max, budget_per_s}``.
     """
 
+    inherits_from_skipmixin = True
     template_fields = (*PipelineOperator.template_fields, "drift", "policy")
     ui_color = DECIDE
 
@@ -283,7 +285,7 @@ class RetrainPolicyOperator(PipelineOperator):
                 reason=decision.reason,
                 evidence=evidence,
             )
-        return {
+        result = {
             "verdict": decision.verdict,
             "reason": decision.reason,
             "run_id": decision.run_id,
@@ -291,6 +293,7 @@ class RetrainPolicyOperator(PipelineOperator):
             "cause": "drift",
             "champion": champion.version if champion else None,
         }
+        return result if decision.verdict == "retrain" else skip_rest(context, result)
 
 
 class TriggerRetrainOperator(TriggerDagRunOperator):

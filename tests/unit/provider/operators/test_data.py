@@ -37,7 +37,7 @@ def test_the_window_ends_where_the_run_says(world: Any, folder: Path) -> None:
     assert result["start"] == "2026-03-03T00:00:00+00:00"
     assert result["end"] == "2026-03-08T00:00:00+00:00"
     assert result["bytes"] == len(CSV)
-    assert result["dataset_uri"].endswith("/churn/runs/run-1/resolve_data/dataset.json")
+    assert "/churn/runs/run-1/resolve_data-" in result["dataset_uri"]
 
 
 def test_the_window_ends_with_the_data_interval_and_else_when_the_run_is_due(
@@ -54,6 +54,12 @@ def test_a_cleared_task_returns_what_the_run_first_saw(world: Any, folder: Path)
     first = run.run("resolve_data").result
     (folder / "b.csv").write_text(CSV)
     assert run.run("resolve_data", try_number=2).result == first
+
+
+def test_two_dags_of_a_pipeline_may_share_a_run_id(world: Any, folder: Path) -> None:
+    long = DagRunHarness(resolve_dag(world, folder, time_column="at", window="90d"), run_id="scheduled__1")
+    short = DagRunHarness(resolve_dag(world, folder, time_column="at", window="2d"), run_id="scheduled__1")
+    assert [each.run("resolve_data").result["rows"] for each in (long, short)] == [3, 1]
 
 
 @pytest.mark.parametrize(
