@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TriggerRule
 
-from mlretrain.ledger import LedgerEvent
+from mlretrain.ledger import FAILED, LedgerEvent
 from mlretrain.runtime.contract import REQUEST_FILE
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, PipelineOperator
@@ -66,6 +66,9 @@ class RecordRunOperator(PipelineOperator):
         return ("drift" if window.signals.get("drift") else "stable"), window.summary, window.champion
 
     def _conclude(self, run: RunIdentity, states: Mapping[str, str]) -> tuple[str, str, str | None]:
+        end = self.ledger.concluded(run.run_id)
+        if end is not None and end.outcome not in (None, FAILED):
+            return str(end.outcome), end.reason, end.version
         events = self.ledger.of_run(run.run_id)
         outcome, reason, version = outcome_of(events, states)
         self._close(run, "FAILED" if outcome == "failed" else "FINISHED")

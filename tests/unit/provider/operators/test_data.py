@@ -148,4 +148,8 @@ def test_bad_data_may_skip_the_run_but_not_its_record(world: Any) -> None:
     run = DagRunHarness(gate_dag(world, FAILED, "skip"))
     outcome = run.run("data_gate")
     assert (outcome.state, outcome.result["verdict"], outcome.skipped) == ("success", "skip", ["train"])
-    assert run.run("record").result["outcome"] == "skipped"
+    first = run.run("record").result
+    assert first["outcome"] == "skipped"
+    run.supervisor.states["train"] = "failed"
+    assert run.run("record", try_number=2).result == first
+    assert world.kinds() == ["concluded"]
