@@ -196,7 +196,7 @@ def _rollout(source: PipelineSource) -> list[TaskPlan]:
     roll_back = TaskPlan(
         task_id="roll_back",
         operator="RollBackModelOperator",
-        args={"to": "champion", "reason": "The rollout failed.", **_serving(source)},
+        args={"to": "champion", **_serving(source)},
         upstream=tuple(task.task_id for task in tasks),
         trigger_rule="one_failed",
     )
