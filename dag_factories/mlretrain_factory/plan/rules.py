@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan.model import Notification, SchedulePlan
 from mlretrain_factory.spec.data import TrainingDataSpec
 from mlretrain_factory.spec.monitoring import ColumnDriftSpec, DriftDefaultsSpec, DriftSpec, WindowDataSpec
@@ -97,3 +98,14 @@ def notifications(sections: tuple[NotificationSpec, ...]) -> tuple[Notification,
         )
         for section in sections
     )
+
+
+def serving(source: PipelineSource) -> dict[str, str]:
+    """The model server's connection, if the pipeline has one."""
+    server = source.stack.serving
+    return {"serving_conn_id": server.conn_id} if server and source.spec.deploy.strategy != "none" else {}
+
+
+def optional(name: str, value: Any) -> dict[str, Any]:
+    """An argument that is left out where the operator's own default is meant."""
+    return {} if value is None else {name: value}
