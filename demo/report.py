@@ -26,7 +26,9 @@ class Window:
 
 
 def _first_model(services: Services, pipeline: str) -> Any:
-    os.environ["MLFLOW_TRACKING_URI"] = services.mlflow_url
+    os.environ.update(
+        {"MLFLOW_TRACKING_URI": services.mlflow_url, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    )
     import mlflow.sklearn
 
     return mlflow.sklearn.load_model(f"models:/{pipeline}/1")
@@ -53,17 +55,13 @@ def _quality(rows: pd.DataFrame, first: Any) -> dict[str, float]:
     }
 
 
-def _largest(drift: dict[str, Any]) -> str:
-    top = (drift.get("columns") or [{}])[0]
-    return f"{top['name']} {top['method'].upper()} {top['effect']:.2f}" if top else ""
-
-
 def print_table(windows: list[Window], flights: pd.DataFrame, services: Services, pipeline: str) -> None:
     """One line a window, then the mean quality since the first promotion by drift."""
     first = _first_model(services, pipeline)
     served = _served(services, pipeline, flights)
     print(
-        f"\n{'window':15} {'flights':>7} {'drift':>6}  {'largest':22} {'decided':8} {'came of it':12}", end=""
+        f"\n{'window':15} {'flights':>7} {'drift':>6}  {'drifted columns':26} {'decided':8} {'came of it':12}",
+        end="",
     )
     print(f" {'served by':16} {'AUC v1':>7} {'AUC served':>10}")
     since: list[dict[str, float]] = []
@@ -77,7 +75,7 @@ def print_table(windows: list[Window], flights: pd.DataFrame, services: Services
             since.append(quality)
         print(
             f"{window.start:%d %b}–{window.end:%d %b}   {len(rows):>7,} {window.drift['share']:>6.0%}  "
-            f"{_largest(window.drift):22} {window.decision['verdict']:8} "
+            f"{', '.join(window.drift['drifted'])[:26]:26} {window.decision['verdict']:8} "
             f"{window.retrain.get('outcome', '·'):12} {by:16} "
             f"{quality['first']:>7.3f} {quality['served']:>10.3f}"
         )

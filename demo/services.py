@@ -172,6 +172,7 @@ class Services:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.home / "airflow" / "bundles"),
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow/airflow.db",
             "AIRFLOW__MLRETRAIN__ARTIFACT_ROOTS": f"file://{self.home}/artifacts",
@@ -184,6 +185,7 @@ class Services:
                 {"conn_type": "mlretrain_model_server", "host": LOOPBACK, "port": self.ports["models"]}
             ),
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             "MLRETRAIN_HOME": str(self.home),
