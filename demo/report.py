@@ -59,11 +59,8 @@ def print_table(windows: list[Window], flights: pd.DataFrame, services: Services
     """One line a window, then the mean quality since the first promotion by drift."""
     first = _first_model(services, pipeline)
     served = _served(services, pipeline, flights)
-    print(
-        f"\n{'window':15} {'flights':>7} {'drift':>6}  {'drifted columns':26} {'decided':8} {'came of it':12}",
-        end="",
-    )
-    print(f" {'served by':16} {'AUC v1':>7} {'AUC served':>10}")
+    print(f"\n{'window':15} {'flights':>7} {'drift':>6}  {'drifted columns':26} {'decided':8}", end=" ")
+    print(f"{'came of it':12} {'served by':16} {'AUC v1':>7} {'AUC served':>10}")
     since: list[dict[str, float]] = []
     for window in windows:
         inside = (served["sched_dep_time"] >= window.start) & (served["sched_dep_time"] < window.end)
