@@ -6,13 +6,21 @@ Environment: ``MLRETRAIN_REQUEST_URI`` (unless given as argument), ``MLRETRAIN_A
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from mlretrain.errors import ConfigError, MlretrainError
 from mlretrain.runtime.runner import redact, run_step
+
+GC_THRESHOLD = 500_000
+"""Objects allocated before garbage is looked for. A job is short-lived and begins by importing a million
+objects that stay: at Python's default of 700 the collector takes a fifth of the time of such an import."""
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -46,6 +54,18 @@ def _attempt(env: Mapping[str, str]) -> int:
     return int(text)
 
 
+def leave(code: int) -> NoReturn:
+    """End the process as ``sys.exit`` does, without taking a million imported objects apart first."""
+    others = [each for each in threading.enumerate() if each is not threading.main_thread()]
+    if any(not each.daemon for each in others):
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
+    gc.set_threshold(GC_THRESHOLD)
     sys.path[:0] = [path for path in os.environ.get("MLRETRAIN_CODE_PATHS", "").split(os.pathsep) if path]
-    sys.exit(main(sys.argv[1:], os.environ))
+    leave(main(sys.argv[1:], os.environ))

@@ -41,7 +41,7 @@ from mlretrain_provider.run import RunIdentity
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-FIRST_POLL_S, LONGEST_POLL_S = 0.02, 0.5
+FIRST_POLL_S, LONGEST_POLL_S = 0.02, 0.1
 
 
 class StepOperator(PipelineOperator):
