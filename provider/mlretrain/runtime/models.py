@@ -30,7 +30,7 @@ def ask(model_uri: str, rows: pd.DataFrame, features: Sequence[str]) -> Answer:
 
     from mlretrain.serving.columns import to_scalars
 
-    model: Any = mlflow.pyfunc.load_model(model_uri)
+    model: Any = mlflow.pyfunc.load_model(model_uri, suppress_warnings=True)
     schema = model.metadata.get_input_schema()
     named = schema is not None and schema.has_input_names()
     inputs = fit_to_schema(rows, schema) if named else rows[list(features)]
