@@ -169,8 +169,8 @@ class StepOperator(PipelineOperator):
         self.log.info("Job %s on %s: %s", spec.name, self.backend, spec.request_uri)
         try:
             return self._follow(backend, handle)
-        except MlretrainError:
-            raise  # the backend could not be asked; the job may be well
+        except (MlretrainError, BrokenPipeError):
+            raise  # the backend cannot be asked, or this task's worker has died; the job may be well
         except BaseException:  # Airflow's timeout is one
             backend.cancel(handle)
             raise

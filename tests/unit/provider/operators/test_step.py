@@ -158,11 +158,18 @@ def test_a_timeout_cancels_the_job(world: Any, dag: DAG, monkeypatch: pytest.Mon
     assert world.backend.cancelled == [f"churn-measure-{KEY}"]
 
 
-def test_a_backend_that_cannot_be_asked_does_not_cost_the_job(
-    world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.TransientError("the cluster does not answer"),
+        BrokenPipeError(32, "the worker that took this task's log is dead"),
+    ],
+)
+def test_a_backend_or_a_worker_that_is_away_does_not_cost_the_job(
+    world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def away(handle: str) -> JobStatus:
-        raise errors.TransientError("the cluster does not answer")
+        raise error
 
     monkeypatch.setattr(world.backend, "status", away)
     assert DagRunHarness(dag).run("measure", retries_left=True).state == "up_for_retry"
