@@ -176,7 +176,7 @@ class Services:
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow/airflow.db",
             "AIRFLOW__MLRETRAIN__ARTIFACT_ROOTS": f"file://{self.home}/artifacts",
-            # A scheduler that was killed is missed, and its tasks are taken over, in seconds instead of minutes.
+            # The tasks of a scheduler that was killed are taken over in seconds instead of minutes.
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "3",
