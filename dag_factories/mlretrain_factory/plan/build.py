@@ -13,25 +13,33 @@ from mlretrain_factory.plan.watch import watch_tasks
 ACT_RETRIES = 2
 """Further tries of tasks that ask a registry, a store or a server."""
 
+# Airflow's form insists on an answer wherever null is not allowed, and thinks an empty text is none.
+_OPTIONAL_TEXT = ("string", "null")
 _RETRAIN_FORM = {
     "reason": FormField(
-        type=("string",), title="Reason", description="Why; shown in every place.", default=""
-    ),
-    "params": FormField(
-        type=("object",), title="Parameters", description="Override single `train.params`.", default={}
+        type=_OPTIONAL_TEXT, title="Reason", description="Why; kept with the model version and the ledger."
     ),
     "dry_run": FormField(
-        type=("boolean",), title="Dry run", description="Judge and record, promote nothing.", default=False
+        type=("boolean", "null"),
+        title="Dry run",
+        description="Train, judge and record, but roll out and promote nothing.",
+        default=False,
+    ),
+    "params": FormField(
+        type=("object", "null"),
+        title="Parameters",
+        description="For this run only, over train.params of the file.",
+        default={},
     ),
 }
 _ROLLBACK_FORM = {
     "version": FormField(
-        type=("string", "null"),
+        type=_OPTIONAL_TEXT,
         title="Version",
-        description="Back to this version; empty: the last champion.",
+        description="The version to go back to, such as 3; empty: the champion before this one.",
     ),
     "reason": FormField(
-        type=("string",), title="Reason", description="Why; shown in every place.", required=True
+        type=("string",), title="Reason", description="Why; kept with the ledger.", required=True
     ),
 }
 

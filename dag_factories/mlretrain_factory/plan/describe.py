@@ -8,6 +8,14 @@ from mlretrain_factory.spec.promotion import GateSpec
 from mlretrain_factory.spec.quantity import format_duration
 
 
+_BAD_DATA = {
+    "fail": "Data that fails validation fails the run.",
+    "warn": "Data that fails validation is reported, and trained on.",
+    "skip": "Data that fails validation ends the run without a training.",
+    "quarantine": "Rows that fail validation are set aside.",
+}
+
+
 def describe(spec: PipelineSpec, kind: DagKind, file: str) -> str:
     """The DAG's documentation, in Markdown."""
     lines = {"retrain": _retrain, "monitor": _monitor, "rollback": _rollback}[kind](spec)
@@ -45,9 +53,10 @@ def _retrain(spec: PipelineSpec) -> list[str]:
     }[deploy.strategy]
     return [
         f"Trains on `{training.uri}`{window}; predicts `{spec.data.target}`.",
-        *([f"Data that fails validation: {checks.on_failure}."] if checks else []),
+        *([_BAD_DATA[checks.on_failure]] if checks else []),
         f"Promoted when {'; '.join(describe_gate(gate) for gate in spec.promote.gates)}.",
         rollout,
+        "Triggered by hand, it trains on the data up to the form's Logical Date.",
     ]
 
 

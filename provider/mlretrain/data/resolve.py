@@ -153,4 +153,5 @@ class _Source:
             f"no rows in the window [{start}, {end})",
             where=self.uri,
             found=f"{' to '.join(span) or 'no times'} in {self.time_column!r}",
+            remedy="Start the run for an instant by which there was data, or wait for new data.",
         )

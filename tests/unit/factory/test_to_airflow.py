@@ -114,8 +114,20 @@ def test_groups_notifiers_and_forms() -> None:
     retrain = dags["everything.retrain"]
     assert retrain.get_task("rollout.stage_1.observe").task_group.group_id == "rollout.stage_1"
     assert len(retrain.get_task("record").on_success_callback) == 1
-    assert retrain.params.dump() == {"reason": "", "params": {}, "dry_run": False}
+    assert retrain.params.dump() == {"reason": None, "params": {}, "dry_run": False}
     assert dags["everything.monitor"].get_task("profile_window").window == 7 * 86_400
+
+
+def test_only_the_reason_of_a_roll_back_must_be_answered() -> None:
+    dags: dict[str, Any] = {dag.dag_id: dag for dag in load(GOLDEN / "everything" / "pipeline.yaml", GOLDEN)}
+    # Airflow's form insists on every field whose schema does not allow null.
+    required = [
+        (name, field)
+        for name in ("everything.retrain", "everything.rollback")
+        for field in dags[name].params
+        if "null" not in dags[name].params.get_param(field).schema["type"]
+    ]
+    assert required == [("everything.rollback", "reason")]
 
 
 def test_a_notifier_is_loaded_when_its_event_happens(monkeypatch: pytest.MonkeyPatch) -> None:
