@@ -83,16 +83,17 @@ class LocalTarget:
                 return self._send(method, path, body, timeout_s)
             except urllib.error.HTTPError as answer:
                 with answer:
-                    if answer.code == 404 and missing is not None:
-                        return missing
-                    raise _refused(answer, f"{method} {self.url}{path}") from None
+                    refusal = _refused(answer, f"{method} {self.url}{path}")
+                if answer.code == 404 and missing is not None and not isinstance(refusal, ContractError):
+                    return missing
+                raise refusal from None
             except (OSError, http.client.HTTPException) as error:
                 pause_s = next(pauses, None)
                 if pause_s is None:
                     raise TransientError(
                         "the model server does not answer",
                         where=f"{method} {self.url}{path}",
-                        found=str(error) or type(error).__name__,
+                        found=str(getattr(error, "reason", error)) or type(error).__name__,
                         remedy="Check that `mlretrain serve` runs there.",
                     ) from error
                 self._sleep(pause_s)
@@ -112,12 +113,7 @@ class LocalTarget:
         try:
             return json.loads(content)
         except ValueError:
-            raise ContractError(
-                "what answers there is no model server",
-                where=f"{method} {self.url}{path}",
-                found=repr(content[:80]),
-                remedy="Use the address that `mlretrain serve` printed.",
-            ) from None
+            raise _stranger(f"{method} {self.url}{path}", repr(content[:80])) from None
 
 
 def _path(model: str) -> str:
@@ -135,6 +131,8 @@ def _refused(answer: urllib.error.HTTPError, where: str) -> MlretrainError:
         told = json.loads(text)
         message, remedy = str(told["error"]), told.get("remedy")
     except (ValueError, KeyError, TypeError):
+        if answer.code in (404, 405):
+            return _stranger(where, f"HTTP {answer.code}: {text[:80]!r}")
         message, remedy = f"the model server answered {answer.code}: {text[:200]}", None
     kind: type[MlretrainError]
     if answer.code >= 500:
@@ -144,3 +142,12 @@ def _refused(answer: urllib.error.HTTPError, where: str) -> MlretrainError:
     else:
         kind = InvalidInput
     return kind(message, where=where, found=f"HTTP {answer.code}", remedy=remedy)
+
+
+def _stranger(where: str, found: str) -> ContractError:
+    return ContractError(
+        "what answers there is no model server",
+        where=where,
+        found=found,
+        remedy="Use the address that `mlretrain serve` printed.",
+    )

@@ -58,3 +58,20 @@ def test_a_connection_test_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -
         ok, _ = connect(monkeypatch, host=server.uri).test_connection()
 
     assert not ok
+
+
+def test_another_server_is_told_from_a_model_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_http_server() as server:
+        server.answers = [(404, '{"detail": "Not Found"}')]
+        ok, message = connect(monkeypatch, host=server.uri).test_connection()
+
+    assert not ok
+    assert "what answers there is no model server" in message
+
+
+def test_a_server_without_the_model_is_a_model_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_http_server() as server:
+        server.answers = [(404, '{"error": "no model is served here"}')]
+        ok, _ = connect(monkeypatch, host=server.uri).test_connection()
+
+    assert ok
