@@ -7,7 +7,6 @@ from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.promotion import GateSpec
 from mlretrain_factory.spec.quantity import format_duration
 
-
 _BAD_DATA = {
     "fail": "Data that fails validation fails the run.",
     "warn": "Data that fails validation is reported, and trained on.",
