@@ -66,7 +66,9 @@ with DAG(
         metrics=["roc_auc", "log_loss"],
         slices=["origin"],
     )
-    version = RegisterModelOperator(task_id="register", training=training.output, evaluation=evaluation.output)
+    version = RegisterModelOperator(
+        task_id="register", training=training.output, evaluation=evaluation.output
+    )
     verdict = PromotionGateOperator(
         task_id="promotion_gate",
         evaluation=evaluation.output,

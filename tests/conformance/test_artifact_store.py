@@ -153,7 +153,10 @@ def test_of_many_creators_one_wins(kind: str, opener: Opener, request: pytest.Fi
         assert opener().read(f"race/{turn}") == str(won.index(True)).encode()
 
 
-def test_readers_never_see_half_an_object(opener: Opener) -> None:
+def test_readers_never_see_half_an_object(kind: str, opener: Opener, request: pytest.FixtureRequest) -> None:
+    if kind == "rclone":
+        reason = "rclone serve s3 takes the old object away before the new one is there"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     versions = {bytes([letter]) * 300_000 for letter in b"abcd"}
     opener().write("shared", min(versions))
 
