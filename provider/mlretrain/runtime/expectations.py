@@ -52,10 +52,25 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one expectation.
+
+    :param column: its column or columns; ``None`` if it is about the table as a whole.
+    :param observed: what was found, for people.
+    """
+
+    expectation: Expectation
+    column: str | None
+    met: bool
+    observed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The failures, and Great Expectations' whole result as JSON."""
+    """The failures, what came of each expectation, and Great Expectations' whole result as JSON."""
 
     failures: tuple[Failure, ...]
+    outcomes: tuple[Outcome, ...]
     result: dict[str, Any]
 
 
@@ -111,14 +126,22 @@ class Suite:
     def validate(self, frame: pd.DataFrame) -> Verdict:
         """Judge ``frame`` by all expectations."""
         result = self._run(self._name, self._configurations, frame, "SUMMARY").to_json_dict()
+        judged = list(zip(_in_order(result["results"]), self._expectations, strict=True))
         failures = [
             _failure(outcome, expectation, position)
-            for position, (outcome, expectation) in enumerate(
-                zip(_in_order(result["results"]), self._expectations, strict=True)
-            )
+            for position, (outcome, expectation) in enumerate(judged)
             if not outcome["success"]
         ]
-        return Verdict(failures=tuple(failures), result=result)
+        outcomes = [
+            Outcome(
+                expectation=expectation,
+                column=_column(expectation),
+                met=bool(outcome["success"]),
+                observed=_observed(outcome, expectation),
+            )
+            for outcome, expectation in judged
+        ]
+        return Verdict(failures=tuple(failures), outcomes=tuple(outcomes), result=result)
 
     def failing_rows(self, frame: pd.DataFrame, failures: Sequence[Failure]) -> list[int]:
         """The positions of all rows at fault, ascending; ``frame`` has a plain range index."""
@@ -201,27 +224,39 @@ def _configuration(expectation: Expectation) -> Any:
 
 
 def _failure(outcome: Mapping[str, Any], expectation: Expectation, position: int) -> Failure:
-    kwargs, result = expectation.kwargs, outcome["result"]
-    names = kwargs.get("column") or kwargs.get("column_list") or _pair(kwargs)
-    column = names if isinstance(names, str) or names is None else ", ".join(names)
-    exception = _exception(outcome.get("exception_info") or {})
-    percent = result.get("unexpected_percent")
-    if exception:
-        observed = f"could not be checked: {exception}"
-    elif percent is not None:
-        observed = _rows_at_fault(expectation, result)
-    else:
-        observed = f"observed {result.get('observed_value', 'something else')}{_allowed(kwargs)}"
+    result, column, observed = outcome["result"], _column(expectation), _observed(outcome, expectation)
+    checked = _exception(outcome.get("exception_info") or {}) is None
     return Failure(
         type=expectation.type,
         column=column,
         severity=expectation.severity,
         observed=observed,
-        unexpected_percent=percent,
-        by_row=exception is None and bool(result.get("unexpected_count")),
+        unexpected_percent=result.get("unexpected_percent"),
+        by_row=checked and bool(result.get("unexpected_count")),
         message=f"{column or 'table'}: {expectation.type} — {observed}",
         position=position,
     )
+
+
+def _column(expectation: Expectation) -> str | None:
+    kwargs = expectation.kwargs
+    names = kwargs.get("column") or kwargs.get("column_list") or _pair(kwargs)
+    return names if isinstance(names, str) or names is None else ", ".join(names)
+
+
+def _observed(outcome: Mapping[str, Any], expectation: Expectation) -> str:
+    result = outcome["result"]
+    exception = _exception(outcome.get("exception_info") or {})
+    if exception:
+        return f"could not be checked: {exception}"
+    if result.get("unexpected_percent") is not None:
+        return _rows_at_fault(expectation, result)
+    met = outcome["success"]
+    value = result.get("observed_value")
+    if value is None:
+        return "as expected" if met else f"observed something else{_allowed(expectation.kwargs)}"
+    found = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"observed {found}{'' if met else _allowed(expectation.kwargs)}"
 
 
 def _pair(kwargs: Mapping[str, Any]) -> list[str] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlretrain.data.dataset import Dataset, read_dataset
 from mlretrain.errors import InvalidInput
 from mlretrain.runtime.expectations import CRITICAL, Suite, parse_expectations
+from mlretrain.runtime.validation_page import render_html
 from mlretrain.wire import pretty, to_wire
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         suite = Suite(ctx.request.pipeline, expectations)
     with ctx.phase("validate"):
         verdict = suite.validate(frame)
-    docs_uri = _keep_docs(suite, ctx)
+    docs = _keep_docs(suite, ctx)
     critical = [each for each in verdict.failures if each.severity == CRITICAL]
     dataset_uri, quarantined = config.dataset_uri, 0
     if config.on_failure == "quarantine" and any(each.by_row for each in critical):
@@ -60,20 +61,31 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         critical = [each for each in critical if not each.by_row]
     for failure in verdict.failures:
         print(f"{failure.severity}: {failure.message}", flush=True)  # noqa: T201 - the job's log
+    told = render_html(
+        verdict.outcomes,
+        passed=not critical,
+        title=f"{ctx.request.pipeline}: data of the run {ctx.request.run_id}",
+        rows=len(frame),
+        quarantined=quarantined,
+        docs=docs,
+    )
     return {
         "passed": not critical,
         "failures": [to_wire(each) for each in verdict.failures],
         "expectations": len(expectations),
         "rows": len(frame),
         "result_uri": ctx.write_output("result", "result.json", pretty(verdict.result)),
-        "docs_uri": docs_uri,
+        "docs_uri": ctx.write_output("docs", "validation.html", told.encode()),
         "dataset_uri": dataset_uri,
         "quarantined_rows": quarantined,
     }
 
 
 def _keep_docs(suite: Suite, ctx: StepContext) -> str:
-    """Store the site; pictures and fonts that no page mentions (a guided tour, 3 MB) are left out."""
+    """Store Great Expectations' site; the path of its page about this validation.
+
+    Pictures and fonts that no page mentions (a guided tour, 3 MB) are left out.
+    """
     with ctx.phase("docs"), TemporaryDirectory(prefix="mlretrain-docs-") as name:
         folder = Path(name)
         suite.build_docs(folder)
@@ -82,7 +94,8 @@ def _keep_docs(suite: Suite, ctx: StepContext) -> str:
         for file in files:
             if file.suffix == ".html" or file.name in texts:
                 ctx.store.write(f"docs/{file.relative_to(folder).as_posix()}", file.read_bytes())
-        return ctx.write_output("docs", "docs/index.html", (folder / "index.html").read_bytes())
+        shown = next((folder / "validations").rglob("*.html"))
+        return f"docs/{shown.relative_to(folder).as_posix()}"
 
 
 def _quarantine(dataset: Dataset, frame: pd.DataFrame, rows: list[int], ctx: StepContext) -> str:

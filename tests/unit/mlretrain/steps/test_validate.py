@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pandas as pd
@@ -86,13 +87,30 @@ def test_the_same_expectation_twice_is_checked_twice(run: Any) -> None:
     assert len(run(once, once)["failures"]) == 2
 
 
-def test_data_docs_are_a_site(run: Any) -> None:
+def test_the_page_tells_the_verdict_and_the_failures_first(run: Any) -> None:
+    result = run(
+        {"type": "expect_column_to_exist", "column": "delay"},
+        {"type": "expect_column_values_to_not_be_null", "column": "delay", "severity": "warning"},
+        {"type": "expect_column_values_to_be_in_set", "column": "carrier", "value_set": ["<AA>", "B6"]},
+    )
+    page = read_uri(result["docs_uri"]).decode()
+    assert "The data does not pass" in page
+    assert "2 of 3 expectations are not met: 1 critical, 1 warning." in page
+    assert page.index("to be in set") < page.index("not be null") < page.index("column to exist")
+    assert "&lt;AA&gt;" in page
+    assert "<AA>" not in page
+    assert "http" not in page
+
+
+def test_data_docs_are_kept_as_a_site(run: Any) -> None:
     result = run({"type": "expect_column_to_exist", "column": "delay"})
-    index = read_uri(result["docs_uri"]).decode()
-    assert result["docs_uri"].endswith("/docs/index.html")
-    assert 'href="expectations/flight-delay.html"' in index
-    page = result["docs_uri"].replace("index.html", "expectations/flight-delay.html")
-    assert b"delay" in read_uri(page)
+    page = read_uri(result["docs_uri"]).decode()
+    assert "The data passes" in page
+    assert "All 1 expectations are met." not in page
+    folder = result["docs_uri"].rpartition("/")[0]
+    [own] = re.findall(r'href="(docs/validations/[^"]+)"', page)
+    assert b"delay" in read_uri(f"{folder}/{own}")
+    assert 'href="expectations/flight-delay.html"' in read_uri(f"{folder}/docs/index.html").decode()
 
 
 def test_quarantine_sets_the_failing_rows_aside(run: Any) -> None:
