@@ -6,31 +6,37 @@ column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
 from mlretrain.drift.metrics import shares
 from mlretrain.drift.policy import ColumnDrift, DriftReport
 from mlretrain.drift.profile import ColumnProfile, DriftProfile
-from mlretrain.verdict import number
+from mlretrain.page import Tone, page
+from mlretrain.verdict import Drift, number
 
 _WIDTH, _HEIGHT = 320, 64
-_BARS = 8
+_BARS = 5
 _LABEL = 40
-
+_VERDICTS: Mapping[Drift, tuple[str, Tone]] = MappingProxyType(
+    {
+        "drift": ("This window has drifted", "bad"),
+        "stable": ("No drift", "good"),
+        "insufficient": ("Too little data to judge", "neutral"),
+    }
+)
 _STYLE = """
-:root{color-scheme:light dark;--ref:#94a3b8;--cur:#2563eb;--bad:#b91c1c;--good:#15803d;--line:#cbd5e1}
-@media (prefers-color-scheme:dark){:root{
---ref:#64748b;--cur:#60a5fa;--bad:#f87171;--good:#4ade80;--line:#334155}}
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:72rem;overflow-wrap:anywhere}
-h1{font-size:1.3rem;margin:0}h2{font-size:1rem;margin:0}
-main{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:1rem}
+:root{--ref:#94a3b8;--cur:#2563eb}
+@media (prefers-color-scheme:dark){:root{--ref:#64748b;--cur:#60a5fa}}
+main{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,20rem),1fr));gap:1rem;
+align-items:start}
 section{border:1px solid var(--line);border-radius:.5rem;padding:.75rem}
-section.drifted{border-color:var(--bad)}p{margin:.25rem 0}small{opacity:.75}
-.drift,.drifted h2{color:var(--bad)}.stable{color:var(--good)}
-svg{width:100%;height:4rem;display:block}.r{fill:var(--ref)}.c{fill:none;stroke:var(--cur);stroke-width:2}
+section.drifted{border-color:var(--bad)}.drifted h2{color:var(--bad)}
+svg{width:100%;height:4rem;display:block}.r{fill:var(--ref)}
+.c{fill:none;stroke:var(--cur);stroke-width:2;vector-effect:non-scaling-stroke}
 .b{display:block;height:.4rem;min-width:1px}.b.ref{background:var(--ref)}.b.cur{background:var(--cur)}
-dl{margin:.25rem 0}dd{margin:0 0 .25rem}dt{font-size:.8rem}.k{display:inline-block;width:.8rem;height:.8rem}
+dl{margin:.25rem 0}dd{margin:0 0 .25rem}dt{font-size:.85rem}.k{display:inline-block;width:.8rem;height:.8rem}
 """
 
 
@@ -41,25 +47,28 @@ def render_html(report: DriftReport, reference: DriftProfile, current: DriftProf
     """
     judged = [*([report.prediction] if report.prediction else []), *report.columns]
     cards = "".join(_card(each, reference.column(each.name), current.column(each.name)) for each in judged)
-    lists = _list("New columns, not judged", report.new_columns)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f'<header><h1>{escape(title)}</h1><p><strong class="{report.verdict}">{report.verdict}</strong>: '
-        f"{escape(report.summary)}</p><p><small>{_span(report)}{report.rows:,} rows beside "
-        f"{report.reference_rows:,} of the reference · a column drifts when its effect exceeds its tolerance "
-        f"and its noise</small></p>{lists}"
-        '<p><i class="k" style="background:var(--ref)"></i> reference '
-        '<i class="k" style="background:var(--cur)"></i> this window</p></header>'
-        f"<main>{cards}</main></body></html>\n"
+    verdict, tone = _VERDICTS[report.verdict]
+    legend = (
+        '<p><i class="k" style="background:var(--ref)"></i> training data '
+        '<i class="k" style="background:var(--cur)"></i> this window '
+        "<small>· a column has drifted when its effect is larger than its tolerance and its usual noise"
+        "</small></p>"
+    )
+    return page(
+        title=title,
+        verdict=verdict,
+        tone=tone,
+        summary=report.summary,
+        facts=f"{_span(report)}{report.rows:,} rows beside {report.reference_rows:,} of the training data",
+        body=f"{_list('New columns, not judged', report.new_columns)}{legend}<main>{cards}</main>",
+        style=_STYLE,
     )
 
 
 def _span(report: DriftReport) -> str:
     if report.start is None or report.end is None:
         return ""
-    return f"{report.start:%Y-%m-%d %H:%M} to {report.end:%Y-%m-%d %H:%M} UTC · "
+    return f"{report.start:%d %b %Y %H:%M} to {report.end:%d %b %Y %H:%M} UTC · "
 
 
 def _list(title: str, names: Sequence[str]) -> str:
@@ -68,12 +77,14 @@ def _list(title: str, names: Sequence[str]) -> str:
 
 def _card(drift: ColumnDrift, reference: ColumnProfile | None, current: ColumnProfile | None) -> str:
     mark = ' class="drifted"' if drift.drifted else ""
+    state = "drifted" if drift.drifted else "stable"
     chart = ""
     if reference is not None and reference.valued:
         chart = _categories(reference, current) if reference.categories else _histogram(reference, current)
     tolerance = f"tolerance {number(drift.threshold)}, noise {number(drift.noise)}"
     return (
-        f"<section{mark}><h2>{escape(drift.name)}</h2><p>{escape(str(drift)[:200])}</p>{chart}"
+        f"<section{mark}><h2>{escape(drift.name)}: {state}</h2>"
+        f"<p>{escape(str(drift).removeprefix(drift.name)[:200])}</p>{chart}"
         f"<p><small>{drift.kind} · {tolerance} · missing {drift.reference_missing_rate:.1%} → "
         f"{drift.missing_rate:.1%}{_moments(reference, current)}</small></p></section>"
     )
@@ -125,9 +136,11 @@ def _categories(reference: ColumnProfile, current: ColumnProfile | None) -> str:
         zip([*reference.categories, "any other value"], p, q, strict=True),
         key=lambda row: (-abs(row[1] - row[2]), -row[1], row[0]),
     )
+    longest = max(*p, *q) or 1.0
     bars = "".join(
         f"<dt>{escape(name[:_LABEL])} <small>{a:.1%} → {b:.1%}</small></dt>"
-        f'<dd><i class="b ref" style="width:{a:.0%}"></i><i class="b cur" style="width:{b:.0%}"></i></dd>'
+        f'<dd><i class="b ref" style="width:{a / longest:.0%}"></i>'
+        f'<i class="b cur" style="width:{b / longest:.0%}"></i></dd>'
         for name, a, b in rows[:_BARS]
     )
     return f"<dl>{bars}</dl>"

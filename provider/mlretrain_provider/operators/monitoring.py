@@ -163,7 +163,10 @@ class DetectDriftOperator(PipelineOperator):
         reference = self._reference(champion)
         report = compare(reference, current, wire.from_wire(DriftPolicy, dict(self.policy or {})))
         folder = f"{self.folder(run, self.task_id)}/v{champion.version}"
-        title = f"{self.pipeline} {run.window_end:%Y-%m-%d %H:%M} beside version {champion.version}"
+        title = (
+            f"{self.pipeline}: the window to {run.window_end:%d %b %Y %H:%M} UTC "
+            f"beside version {champion.version}"
+        )
         self.store.write(f"{folder}/report.json", wire.pretty(report))
         self.store.write(f"{folder}/report.html", render_html(report, reference, current, title).encode())
         result = {
