@@ -36,10 +36,11 @@ def copy_pipelines(dags: Path) -> None:
 class Demo:
     """The demo's acts in order; ``say`` prints one line of progress each."""
 
-    def __init__(self, services: Services, flights: Any) -> None:
+    def __init__(self, services: Services, flights: Any, *, kill_scheduler: bool) -> None:
         import pandas as pd
 
         self.services = services
+        self.kill_scheduler = kill_scheduler
         self.flights = flights
         self.started = time.monotonic()
         self.first_end = pd.Timestamp(FIRST_WINDOW_END)
@@ -89,10 +90,20 @@ class Demo:
 
     def _see_through(self, run_id: str) -> dict[str, Any]:
         dag_id = f"{PIPELINE}.retrain"
+        if self.kill_scheduler:
+            self._kill_scheduler(dag_id, run_id)
         state = self.services.wait(dag_id, run_id)
         outcome = self.services.xcom(dag_id, run_id, "record") or {"outcome": state, "reason": ""}
         self.say(f"  retraining {run_id}: {outcome['outcome']} — {outcome['reason']}")
         return dict(outcome)
+
+    def _kill_scheduler(self, dag_id: str, run_id: str) -> None:
+        """Kill the scheduler with all its workers while the run trains, and start it again."""
+        while self.services.task_states(dag_id, run_id).get("train") != "running":
+            time.sleep(0.2)
+        self.services.restart("scheduler", kill=True)
+        self.kill_scheduler = False
+        self.say("  the scheduler was killed while the model was trained, and started again")
 
 
 def arguments() -> argparse.Namespace:
@@ -102,7 +113,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="keep one flight in N, for a quick run")
     parser.add_argument("--keep", action="store_true", help="leave Airflow, MLflow and the model server up")
     parser.add_argument(
-        "--kill-scheduler-in-week", type=int, metavar="N", help="kill and restart the scheduler in week N"
+        "--kill-scheduler",
+        action="store_true",
+        help="kill the scheduler in the middle of the first retraining",
     )
     return parser.parse_args()
 
@@ -114,22 +127,25 @@ def main() -> int:
     copy_pipelines(home / "dags")
     started = time.monotonic()
     flights = lay_out(home / "data" / "flights", every=args.every)
-    print(f"[{time.monotonic() - started:4.0f} s] {len(flights):,} real flights of 2013 laid out", flush=True)
+    elapsed = time.monotonic() - started
+    print(f"[{elapsed:4.0f} s] {len(flights):,} real flights of 2013 laid out; starting Airflow", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with Services(home=home, dags=home / "dags") as services:
-        demo = Demo(services, flights)
-        demo.started = started
-        demo.say(
+        where = (
             f"Airflow {services.airflow_url}   MLflow {services.mlflow_url}   models {services.models_url}"
         )
+        demo = Demo(services, flights, kill_scheduler=args.kill_scheduler)
+        demo.started = started
+        demo.say(where)
         demo.first_model()
         windows = [demo.week(number) for number in range(args.weeks)]
         print_table(windows, flights, services, PIPELINE)
-        demo.say(f"done; everything is below {os.path.relpath(home)}")
+        demo.say(f"done; databases, artifacts, predictions and logs are below {os.path.relpath(home)}")
         if args.keep:
-            print("Still up; stop it with Ctrl-C.")
+            print(f"Still up until Ctrl-C: {where}", flush=True)
             signal.pause()
-    return 0
+    print("Everything is stopped. `make demo KEEP=1` leaves it up to look at:", where)
+    return 1 if any(window.retrain.get("outcome") == "failed" for window in windows) else 0
 
 
 if __name__ == "__main__":

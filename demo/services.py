@@ -188,6 +188,8 @@ class Services:
             "AIRFLOW_CONN_MODEL_SERVER": json.dumps(
                 {"conn_type": "mlretrain_model_server", "host": LOOPBACK, "port": self.ports["models"]}
             ),
+            # How long a worker may not notice that its task is over; meanwhile it takes no other.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
