@@ -217,6 +217,7 @@ def test_the_champion_before_can_be_brought_back(
 
 def test_a_killed_scheduler_costs_no_second_version(room: Airline, survivor: dict[str, Any]) -> None:
     assert (survivor["state"], survivor["outcome"]) == ("success", "promoted")
+    assert room.tries(f"{GUARDED}.retrain", "survivor")["train"] == 2
     state = room.state(GUARDED)
     assert list(state.versions) == ["1"]
     assert state.aliases == {"champion": "1"}
