@@ -136,7 +136,8 @@ def test_a_run_is_opened_logged_and_closed_once(rest: MlflowRest) -> None:
     assert len(history) == 1
     assert [each["dataset"]["digest"] for each in run["inputs"]["dataset_inputs"]] == ["d" * 36]
     experiment_id = run["info"]["experiment_id"]
-    assert tracker.web_url(run_id) == f"{rest.uri}/#/experiments/{experiment_id}/runs/{run_id}"
+    page = f"{rest.uri}/#/experiments/{experiment_id}/runs/{run_id}"
+    assert tracker.web_url(run_id) == f"{page}?workflowType=machine_learning"
 
 
 @pytest.mark.integration

@@ -22,6 +22,9 @@ MAX_VALUE = 6000
 """Characters of a parameter or tag that every MLflow store keeps."""
 MAX_DATASET_DIGEST = 36
 
+WORKFLOW = "?workflowType=machine_learning"
+"""Without it MLflow's pages are laid out for language models."""
+
 T = TypeVar("T")
 
 
@@ -82,7 +85,7 @@ class MlflowRegistry:
 
     def web_url(self, name: str, version: str) -> str:
         """Where people see the version."""
-        return f"{self.rest.uri}/#/models/{quote(name, safe='')}/versions/{version}"
+        return f"{self.rest.uri}/#/models/{quote(name, safe='')}/versions/{version}{WORKFLOW}"
 
     def _made_from(self, name: str, run_id: str) -> str | None:
         query = {"filter": f"name={_literal(name)} and run_id={_literal(run_id)}", "max_results": "1000"}
@@ -179,7 +182,7 @@ class MlflowTracker:
     def web_url(self, run_id: str) -> str:
         """Where people see the run."""
         experiment_id = self._run(run_id)["info"]["experiment_id"]
-        return f"{self.rest.uri}/#/experiments/{experiment_id}/runs/{run_id}"
+        return f"{self.rest.uri}/#/experiments/{experiment_id}/runs/{run_id}{WORKFLOW}"
 
     def _run(self, run_id: str) -> dict[str, Any]:
         return dict(self.rest.get("runs/get", {"run_id": run_id})["run"])

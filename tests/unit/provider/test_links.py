@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk import BaseXCom
 
-from mlretrain.registry.mlflow import MlflowRegistry, MlflowTracker
+from mlretrain.registry.mlflow import WORKFLOW, MlflowRegistry, MlflowTracker
 from mlretrain.registry.rest import MlflowRest
 from mlretrain_provider.hooks.mlflow import MLflowHook
 from mlretrain_provider.links import DataDocsLink, DriftReportLink, FactLink, MLflowRunLink, ModelVersionLink
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.airflow
 
 OPERATOR: Any = SimpleNamespace(pipeline="flights", artifacts_uri="s3://ml/a", mlflow_conn_id="ml")
 KEY: Any = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+MODELS = "http://mlflow/#/models"
 PAGES = f"/mlretrain/artifacts/{root_key('s3://ml/a')}"
 
 
@@ -38,8 +39,8 @@ def link(monkeypatch: pytest.MonkeyPatch, kind: type[FactLink], **xcoms: Any) ->
     ("kind", "facts", "url"),
     [
         (MLflowRunLink, {"mlflow_run_id": "abc"}, "http://mlflow/runs/abc"),
-        (ModelVersionLink, {"version": "7"}, "http://mlflow/#/models/flights/versions/7"),
-        (ModelVersionLink, {"version": "7", "name": "a b"}, "http://mlflow/#/models/a%20b/versions/7"),
+        (ModelVersionLink, {"version": "7"}, f"{MODELS}/flights/versions/7{WORKFLOW}"),
+        (ModelVersionLink, {"version": "7", "name": "a b"}, f"{MODELS}/a%20b/versions/7{WORKFLOW}"),
         (DataDocsLink, {"docs_uri": "s3://ml/a/p/index.html"}, f"{PAGES}/p/index.html"),
         (DriftReportLink, {"report_uri": "s3://ml/a/p/drift.html"}, f"{PAGES}/p/drift.html"),
         (DriftReportLink, {"report_uri": "s3://other/drift.html"}, ""),
