@@ -16,7 +16,7 @@ from mlretrain.drift.policy import DriftPolicy, DriftReport, compare
 from mlretrain.drift.profile import DriftProfile, with_prediction
 from mlretrain.drift.report import render_html
 from mlretrain.errors import ConfigError, InvalidInput
-from mlretrain.policy.retrain import RetrainPolicy, WindowRecord, decide
+from mlretrain.policy.retrain import RetrainDecision, RetrainPolicy, WindowRecord, decide
 from mlretrain.ports import CHAMPION, ModelVersion
 from mlretrain.runtime.contract import StepRequest
 from mlretrain.windows import retrains
@@ -279,24 +279,27 @@ class RetrainPolicyOperator(PipelineOperator):
             window_end=run.window_end,
             champion=champion.version if champion else "",
         )
-        self.log.info("%s", decision.reason)
-        if decision.verdict == "retrain":
-            evidence = {"cause": "drift", "checks": wire.to_wire(decision.checks)}
-            self.append(
-                replace(run, run_id=decision.run_id),
-                "retrain_requested",
-                reason=decision.reason,
-                evidence=evidence,
-            )
+        reason = self._request(run, decision) if decision.verdict == "retrain" else decision.reason
+        self.log.info("%s", reason)
         result = {
             "verdict": decision.verdict,
-            "reason": decision.reason,
+            "reason": reason,
             "run_id": decision.run_id,
             "window_end": run.window_end.isoformat(),
             "cause": "drift",
             "champion": champion.version if champion else None,
         }
         return result if decision.verdict == "retrain" else skip_rest(context, result)
+
+    def _request(self, run: RunIdentity, decision: RetrainDecision) -> str:
+        """Write the request to the ledger, unless it is there; why, as it stands there."""
+        event = self.append(
+            replace(run, run_id=decision.run_id),
+            "retrain_requested",
+            reason=decision.reason,
+            evidence={"cause": "drift", "checks": wire.to_wire(decision.checks)},
+        )
+        return event.reason
 
 
 class TriggerRetrainOperator(TriggerDagRunOperator):

@@ -128,6 +128,19 @@ def test_airflows_database_may_be_lost_between_decision_and_window(world: Any, c
     assert len(world.ledger.events("retrain_requested")) == 1
 
 
+def test_a_window_that_asked_says_the_same_under_the_champion_that_came_of_it(
+    world: Any, champion: str
+) -> None:
+    run = DagRunHarness(monitor_dag(world))
+    run.run("detect_drift")
+    decision = run.run("decide_retrain").result
+    uri = world.put("learnt.json", profile((3000, 0, 0)))
+    learnt = world.promote("mlflow-run-1", **{"mlretrain.profile_uri": uri})
+    again = DagRunHarness(monitor_dag(world), run_id="again")
+    assert again.run("detect_drift").result["verdict"] == "stable"
+    assert again.run("decide_retrain").result == {**decision, "champion": learnt}
+
+
 def test_a_stable_window_keeps_the_model_and_triggers_nothing(world: Any, champion: str) -> None:
     run = DagRunHarness(monitor_dag(world, (1000, 1000, 1000)))
     run.run("detect_drift")
