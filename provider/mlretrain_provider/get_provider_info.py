@@ -14,7 +14,6 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [
             {
                 "integration-name": "ML Retrain",
-                "external-doc-url": "https://mlflow.org/",
                 "tags": ["software"],
             },
         ],
@@ -83,9 +82,9 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "mlretrain_provider.hooks.mlflow.MLflowHook",
                 "hook-name": "MLflow",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "port"],
+                    "hidden-fields": ["schema"],
                     "relabeling": {"host": "Tracking URI"},
-                    "placeholders": {"host": "http://localhost:5000"},
+                    "placeholders": {"host": "http://localhost:5000", "port": "if the URI does not say it"},
                 },
                 "conn-fields": {
                     "token": {
