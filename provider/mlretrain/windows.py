@@ -60,7 +60,10 @@ class WindowLog:
 
 
 def retrains(ledger: Ledger) -> tuple[Retrain, ...]:
-    """Every run that was requested or made a version, oldest window first, with how it ended."""
+    """Every run that was requested or made a version, oldest window first, with how it ended.
+
+    A run that was started as a dry run changes nothing, so it holds no other back either.
+    """
     started: dict[str, LedgerEvent] = {}
     ends: dict[str, str | None] = {}
     for event in ledger.events("retrain_requested", "registered", "concluded"):
@@ -76,6 +79,7 @@ def retrains(ledger: Ledger) -> tuple[Retrain, ...]:
             outcome=ends.get(event.run_id),
         )
         for event in started.values()
+        if not event.evidence.get("dry_run")
     )
     return tuple(sorted(found, key=lambda each: (each.window_end, each.run_id)))
 

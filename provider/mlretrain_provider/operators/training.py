@@ -91,8 +91,9 @@ class TrainModelOperator(StepOperator):
         self.experiment = experiment
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
-        # Whoever started it, a training counts for the cooldown and the budget of those to come.
-        self.append(run, "retrain_requested", reason=run.reason, evidence={"cause": run.cause})
+        # Whoever started it, a training counts for the policy's cooldown and budget, unless it is a dry run.
+        evidence = {"cause": run.cause, "dry_run": run.dry_run}
+        self.append(run, "retrain_requested", reason=run.reason, evidence=evidence)
         return super().perform(run, context)
 
     def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:

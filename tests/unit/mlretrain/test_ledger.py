@@ -59,6 +59,15 @@ def test_retrains_are_the_runs_that_were_requested_or_made_a_version() -> None:
     ]
 
 
+def test_a_dry_run_is_no_retrain() -> None:
+    ledger = Ledger(MemoryStore(), "flights")
+    ledger.append(event("retrain_requested", "dry", evidence={"cause": "manual", "dry_run": True}))
+    ledger.append(event("registered", "dry", version="2", hours=1))
+    ledger.append(event("concluded", "dry", outcome="dry_run", hours=2))
+    ledger.append(event("retrain_requested", "mine", evidence={"cause": "manual", "dry_run": False}))
+    assert [each.run_id for each in retrains(ledger)] == ["mine"]
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"{", b"[]", b'{"pipeline": "flights"}'])
 def test_a_file_that_is_none_of_ours_is_named(data: bytes) -> None:
     store = MemoryStore()

@@ -94,13 +94,20 @@ def test_parameters_that_are_none_are_refused(world: Any, dag: DAG) -> None:
     assert "dag_run.conf.params" in str(outcome.error)
 
 
-@pytest.mark.parametrize(("conf", "cause"), [({}, "manual"), ({"cause": "drift"}, "drift")])
-def test_every_training_counts_for_the_policy(world: Any, dag: DAG, conf: Any, cause: str) -> None:
+@pytest.mark.parametrize(
+    ("conf", "evidence"),
+    [
+        ({}, {"cause": "manual", "dry_run": False}),
+        ({"cause": "drift"}, {"cause": "drift", "dry_run": False}),
+        ({"dry_run": True}, {"cause": "manual", "dry_run": True}),
+    ],
+)
+def test_every_training_is_known_to_the_policy(world: Any, dag: DAG, conf: Any, evidence: Any) -> None:
     run = DagRunHarness(dag, conf=conf)
     run.run("train")
     run.run("train", try_number=2)
     (event,) = world.ledger.events("retrain_requested")
-    assert event.evidence == {"cause": cause}
+    assert event.evidence == evidence
 
 
 def test_the_champion_is_the_one_of_the_first_request(world: Any, dag: DAG) -> None:
