@@ -81,7 +81,7 @@ class ArtifactLink(FactLink):
 
 
 class DataDocsLink(ArtifactLink):
-    """What validation found, as Great Expectations' Data Docs."""
+    """What validation found, and from there Great Expectations' own pages."""
 
     name = "Data Docs"
     fact = "docs_uri"

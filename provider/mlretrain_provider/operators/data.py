@@ -123,7 +123,7 @@ def dataset_uri(dataset: Mapping[str, Any] | str) -> str:
 
 
 class ValidateDataOperator(StepOperator):
-    """Check data against Great Expectations and keep the result and the Data Docs.
+    """Check data against Great Expectations; keep the result, a page about it and the Data Docs.
 
     Returns ``{passed, failures, rows, result_uri, docs_uri, dataset_uri, quarantined_rows}``; it judges
     nothing, :class:`DataGateOperator` does. Idempotent as every :class:`StepOperator`.
