@@ -142,7 +142,8 @@ def main() -> int:
         print_table(windows, flights, services, PIPELINE)
         demo.say(f"done; databases, artifacts, predictions and logs are below {os.path.relpath(home)}")
         if args.keep:
-            print(f"Still up until Ctrl-C: {where}", flush=True)
+            print(f"Still up until Ctrl-C: {where}")
+            print("To retrain by hand, give the form a logical date in 2013, such as 2013-07-01.", flush=True)
             signal.pause()
     print("Everything is stopped. `make demo KEEP=1` leaves it up to look at:", where)
     return 1 if any(window.retrain.get("outcome") == "failed" for window in windows) else 0
