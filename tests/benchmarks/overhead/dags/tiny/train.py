@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 if TYPE_CHECKING:
     import pandas as pd
+
     from mlretrain.runtime.training import TrainContext
 
 
