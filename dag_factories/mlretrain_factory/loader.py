@@ -91,8 +91,8 @@ def load_source(
     resolved = _substitute(written, substitution)
     stack_node = substitution.apply(stack_node) if substitution and stack_node else None
     errors += substitution.errors if substitution else []
-    spec = _collect(errors, PipelineSpec, resolved, unresolved=substitution is None)
-    stack = _collect(errors, StackSpec, stack_node) if stack_node else None
+    spec = _collect(errors, PipelineSpec, resolved, substitution)
+    stack = _collect(errors, StackSpec, stack_node, substitution) if stack_node else None
     suite = None
     if spec is not None:
         errors += _check_agreement(spec, stack, resolved, path)
@@ -134,15 +134,16 @@ def _substitute(written: Node, substitution: Substitution | None) -> Node:
     return substitution.apply(written) if substitution else written
 
 
-def _collect(errors: list[SpecError], model: type[Any], node: Node, *, unresolved: bool = False) -> Any:
+def _collect(errors: list[SpecError], model: type[Any], node: Node, substitution: Substitution | None) -> Any:
+    """The validated model. A value whose reference could not be replaced is no further fault."""
     try:
         return validate(model, node)
     except SpecErrors as problem:
-        known = {error.position for error in errors}
+        known = {error.position for error in errors} | (substitution.unresolved if substitution else set())
         errors += [
             error
             for error in problem.errors
-            if error.position not in known and not (unresolved and "${" in (error.found or ""))
+            if error.position not in known and not (substitution is None and "${" in (error.found or ""))
         ]
         return None
 

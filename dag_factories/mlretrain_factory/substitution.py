@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlretrain_factory.errors import SpecError, SpecErrors, nearest
+from mlretrain_factory.errors import Position, SpecError, SpecErrors, nearest
 from mlretrain_factory.source_map import Node
 
 _REFERENCE = re.compile(r"\$(?:\$\{|\{([^{}]*)\})")
@@ -41,6 +41,9 @@ class Substitution:
         self.stack_file = stack_file
         self.errors: list[SpecError] = []
         self.cycles: set[frozenset[str]] = set()
+        self.unset: set[str] = set()
+        self.unresolved: set[Position] = set()
+        self.failures = 0
 
     def apply(self, node: Node, path: str = "", chain: tuple[str, ...] = ()) -> Node:
         """``node`` with every reference below it replaced."""
@@ -58,6 +61,8 @@ class Substitution:
             return node._replace(value=self._replace(node, path, chain), raw=node.value)
         except SpecErrors as problem:
             self.errors.extend(problem.errors)
+            self.unresolved.add(node.position)
+            self.failures += 1
             return node._replace(raw=node.value)
 
     def _replace(self, node: Node, path: str, chain: tuple[str, ...]) -> Any:
@@ -92,9 +97,9 @@ class Substitution:
             remedy = nearest(name, self.variables, f"Add it to `vars:` here or in {self.stack_file}.")
             allowed = ", ".join(sorted(self.variables)) or None
             raise _fault(node, path, f"unknown variable `{name}`", remedy, allowed=allowed)
-        failures = len(self.errors)
+        failures = self.failures
         value = self.apply(self.variables[name], f"vars.{name}", (*chain, name))
-        if len(self.errors) > failures:
+        if self.failures > failures:
             raise SpecErrors([])
         plain = value.data
         items = plain if isinstance(plain, list) else [plain]
@@ -113,7 +118,10 @@ class Substitution:
                 remedy,
                 allowed=allowed,
             )
+        if name in self.unset:
+            raise SpecErrors([])
         if name not in self.environ:
+            self.unset.add(name)
             raise _fault(node, path, f"the environment variable `{name}` is not set", "Set it for Airflow.")
         return self.environ[name]
 

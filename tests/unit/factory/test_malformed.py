@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mlretrain_factory.errors import SpecErrors
 from mlretrain_factory.loader import load_folder, load_source, pipeline_files
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -92,3 +93,18 @@ def test_a_good_suite_becomes_part_of_the_source(tmp_path: Path) -> None:
     suite = load_source(tmp_path / "churn.pipeline.yaml", {}, tmp_path).suite
     assert suite is not None
     assert suite["name"] == "rows"
+
+
+def test_one_unset_variable_is_one_fault_wherever_it_is_used(tmp_path: Path) -> None:
+    good = (FIXTURES / "malformed" / "environment-not-set.pipeline.yaml").read_text()
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "local.yaml").write_text(
+        "version: 1\nbackend: local\nartifacts_uri: file://${root}\nregistry: {conn_id: mlflow_default}\n"
+        "env: [DATA_ROOT]\nvars: {root: '${env.DATA_ROOT}'}\n"
+    )
+    path = tmp_path / "environment-not-set.pipeline.yaml"
+    path.write_text(good.replace("${env.DATA_ROOT}", "${root}"))
+    with pytest.raises(SpecErrors) as caught:
+        load_source(path, {}, tmp_path)
+    [fault] = caught.value.errors
+    assert "`DATA_ROOT` is not set" in fault.message
