@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -29,9 +31,12 @@ shift
 code=$?
 echo $code > "$exit_file.new" && mv "$exit_file.new" "$exit_file"
 """
+_LOCK = ".lock"
 # Airflow's own variables for the task process; a job that speaks to that supervisor would confuse it.
 _NOT_FOR_JOBS = ("_AIRFLOW_", "AIRFLOW_CTX_")
 CANCELLED = "cancelled"
+KEPT_S = 7 * 24 * 3600.0
+"""How long an ended job's folder stays, for whoever comes to read its log."""
 
 
 class _Job(TypedDict):
@@ -71,9 +76,10 @@ class LocalBackend:
     def submit(self, spec: JobSpec) -> str:
         """Start the job unless one of that name is running; a job that has ended makes room for a new one."""
         folder = self._folder(spec.name)
-        with _locked(folder.with_suffix(".lock")):
+        with _locked(_lock_of(folder)):
             if not self._is_alive(folder):
                 self._start(folder, spec)
+        self._sweep()
         return str(folder)
 
     def status(self, handle: str) -> JobStatus:
@@ -143,6 +149,15 @@ class LocalBackend:
         job = _Job(pid=pid, started=process.started_at(pid), at=self._clock(), timeout_s=spec.timeout_s)
         _write(folder / "job.json", json.dumps(job))
 
+    def _sweep(self) -> None:
+        """Remove the folders of jobs that ended long ago."""
+        for folder in self._root.iterdir():
+            if folder.suffix == _LOCK or self._clock() - _changed_at(folder) < KEPT_S:
+                continue
+            with _locked(_lock_of(folder)):
+                if not self._is_alive(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+
     def _end(self, folder: Path, job: _Job, why: str) -> None:
         _write(folder / "why", why)
         process.end_group(job["pid"], lambda: self._is_alive(folder), grace_s=self._grace_s)
@@ -165,6 +180,17 @@ class LocalBackend:
             )
         clean = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:80]
         return self._root / f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _changed_at(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # another worker was quicker
+        return math.inf
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + _LOCK)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 
 from mlretrain.ports import JobSpec, JobStatus
 from mlretrain_provider.backends import process
-from mlretrain_provider.backends.local import LocalBackend
+from mlretrain_provider.backends.local import KEPT_S, LocalBackend
 
 WAIT_S = 10.0
 
@@ -100,7 +100,7 @@ def test_names_that_only_differ_in_odd_characters_are_different_jobs(tmp_path: P
 def test_a_job_survives_the_process_that_started_it(tmp_path: Path) -> None:
     starter = (
         "import sys; from pathlib import Path; from mlretrain.ports import JobSpec;"
-        "from mlretrain_provider.backends.local import LocalBackend;"
+        "from mlretrain_provider.backends.local import KEPT_S, LocalBackend;"
         f"command = ('/bin/sh', '-c', 'read x < {tmp_path}/go; exit 11');"
         f"b = LocalBackend(Path({str(tmp_path)!r}) / 'jobs', command=command);"
         "print(b.submit(JobSpec(name='j', request_uri='r')))"
@@ -185,3 +185,17 @@ def test_a_group_that_is_gone_can_be_ended() -> None:
     child.wait()
     process.end_group(child.pid, lambda: False, grace_s=0)
     assert process.started_at(child.pid) is None
+
+
+def test_what_ended_long_ago_is_removed_and_what_runs_is_not(tmp_path: Path) -> None:
+    now = [time.time()]
+    jobs = backend(tmp_path, 'case "$1" in *long*) sleep 60;; esac', clock=lambda: now[0])
+    ended = jobs.submit(job(name="short"))
+    end_of(jobs, ended)
+    running = jobs.submit(job(name="long", request_uri="file:///long.json"))
+    assert Path(ended).exists()
+    now[0] += KEPT_S + 60
+    end_of(jobs, jobs.submit(job(name="next")))
+    assert not Path(ended).exists()
+    assert jobs.status(running).state == "running"
+    jobs.cancel(running)
