@@ -36,13 +36,12 @@ def copy_pipelines(dags: Path) -> None:
 class Demo:
     """The demo's acts in order; ``say`` prints one line of progress each."""
 
-    def __init__(self, services: Services, flights: Any, *, kill_scheduler: bool) -> None:
+    def __init__(self, services: Services, flights: Any, *, started: float, kill_scheduler: bool) -> None:
         import pandas as pd
 
         self.services = services
         self.kill_scheduler = kill_scheduler
-        self.flights = flights
-        self.started = time.monotonic()
+        self.started = started
         self.first_end = pd.Timestamp(FIRST_WINDOW_END)
         to_come = flights[flights["sched_dep_time"] >= self.first_end]
         self.traffic = Traffic(flights=to_come, url=f"{services.models_url}/models/{PIPELINE}/invocations")
@@ -134,8 +133,7 @@ def main() -> int:
         where = (
             f"Airflow {services.airflow_url}   MLflow {services.mlflow_url}   models {services.models_url}"
         )
-        demo = Demo(services, flights, kill_scheduler=args.kill_scheduler)
-        demo.started = started
+        demo = Demo(services, flights, started=started, kill_scheduler=args.kill_scheduler)
         demo.say(where)
         demo.first_model()
         windows = [demo.week(number) for number in range(args.weeks)]

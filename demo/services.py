@@ -120,14 +120,11 @@ class Services:
     :param home: the folder that holds databases, artifacts, logs and predictions.
     :param dags: the folder with the pipelines.
     :param settings: more environment for Airflow, e.g. another scheduler setting.
-    :param airflow: false to run MLflow and the model server only.
     """
 
     home: Path
     dags: Path
     settings: Mapping[str, str] = field(default_factory=dict)
-    bundle: Mapping[str, Any] | None = None
-    airflow: bool = True
 
     def __post_init__(self) -> None:
         self.ports = {"airflow": free_port(8080), "mlflow": free_port(5000), "models": free_port(5002)}
@@ -152,7 +149,7 @@ class Services:
         return self.home / "predictions"
 
     def _environment(self) -> dict[str, str]:
-        bundle = self.bundle or {
+        bundle = {
             "name": "pipelines",
             "classpath": "mlretrain_provider.bundles.yaml.YamlDagBundle",
             "kwargs": {"path": str(self.dags), "refresh_interval": 10},
@@ -204,8 +201,7 @@ class Services:
         try:
             self._start_mlflow()
             self._start_models()
-            if self.airflow:
-                self._start_airflow()
+            self._start_airflow()
             for process in self.processes.values():
                 process.wait_healthy()
         except BaseException:

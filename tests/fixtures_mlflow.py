@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.free_port import free_port
 
 START_S = 90.0
 
@@ -43,13 +44,6 @@ def mlflow_server(folder: Path | None = None) -> Iterator[str]:
             yield uri
         finally:
             _stop(server)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _command(root: Path, port: int) -> list[str]:

@@ -38,11 +38,6 @@ class LoadResult:
     errors: Mapping[Path, SpecErrors]
 
 
-def load_spec(path: Path, environ: Mapping[str, str] | None = None, root: Path | None = None) -> PipelineSpec:
-    """The file's spec. Raises :class:`SpecErrors`."""
-    return load_source(path, environ, root).spec
-
-
 def load_folder(
     folder: Path, environ: Mapping[str, str] | None = None, files: Sequence[Path] | None = None
 ) -> LoadResult:

@@ -6,7 +6,6 @@ the same event exactly one succeeds, so an act that is repeated is recorded once
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,8 +13,9 @@ from typing import Any, Literal, get_args
 
 from mlretrain.errors import ContractError
 from mlretrain.ports import ArtifactStore
+from mlretrain.records import read_record
 from mlretrain.runtime.contract import run_slug
-from mlretrain.wire import from_wire, pretty
+from mlretrain.wire import pretty
 
 EventKind = Literal[
     "retrain_requested", "registered", "gated", "shifted", "promoted", "rolled_back", "concluded"
@@ -109,15 +109,9 @@ class Ledger:
         return tuple(sorted((self._event(path) for path in paths), key=_order))
 
     def _event(self, path: str) -> LedgerEvent:
-        try:
-            return from_wire(LedgerEvent, json.loads(self._store.read(path)))
-        except (ValueError, ContractError) as error:
-            raise ContractError(
-                "not a ledger event",
-                where=f"{self._store.root_uri}/{path}",
-                found=str(error),
-                remedy="Move the file out of the ledger's folder; nothing but mlretrain writes there.",
-            ) from error
+        return read_record(
+            self._store, path, LedgerEvent, name="a ledger event", folder="the ledger's folder"
+        )
 
 
 def _order(event: LedgerEvent) -> tuple[datetime, int, str]:

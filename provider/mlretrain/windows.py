@@ -5,15 +5,15 @@ Together they are all that the retrain policy decides on, so nothing is lost whe
 
 from __future__ import annotations
 
-import json
 from typing import cast
 
 from mlretrain.errors import ContractError
 from mlretrain.ledger import FAILED, Ledger, LedgerEvent
 from mlretrain.policy.retrain import CAUSES, Cause, Retrain, WindowRecord, window_slug
 from mlretrain.ports import ArtifactStore
+from mlretrain.records import read_record
 from mlretrain.runtime.contract import run_slug
-from mlretrain.wire import from_wire, pretty
+from mlretrain.wire import pretty
 
 
 class WindowLog:
@@ -48,15 +48,9 @@ class WindowLog:
         return tuple(sorted(records, key=lambda each: (each.window_end, each.champion)))
 
     def _record(self, path: str) -> WindowRecord:
-        try:
-            return from_wire(WindowRecord, json.loads(self._store.read(path)))
-        except (ValueError, ContractError) as error:
-            raise ContractError(
-                "not a window record",
-                where=f"{self._store.root_uri}/{path}",
-                found=str(error),
-                remedy="Move the file out of the windows folder; nothing but mlretrain writes there.",
-            ) from error
+        return read_record(
+            self._store, path, WindowRecord, name="a window record", folder="the windows folder"
+        )
 
 
 def retrains(ledger: Ledger) -> tuple[Retrain, ...]:

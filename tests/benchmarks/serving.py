@@ -19,8 +19,9 @@ from statistics import median
 from urllib.parse import urlsplit
 
 from mlretrain.serving.target import LocalTarget
-from tests.fixtures_mlflow import free_port, mlflow_server
+from tests.fixtures_mlflow import mlflow_server
 from tests.fixtures_serving import model_server, wait_for
+from tests.free_port import free_port
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 3

@@ -19,7 +19,8 @@ import pytest
 from mlretrain.errors import ConfigError, ContractError, NotFound, TransientError
 from mlretrain.ports import ArtifactStore
 from mlretrain.runtime.store import join_uri, open_store, read_uri
-from tests.fixtures_s3 import free_port, moto_server, s3_env
+from tests.fixtures_s3 import moto_server, s3_env
+from tests.free_port import free_port
 
 BUCKET = "artifacts"
 

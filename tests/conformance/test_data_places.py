@@ -16,7 +16,8 @@ from mlretrain.data.split import Holdout, split
 from mlretrain.errors import InvalidInput, TransientError
 from mlretrain.runtime.store import open_store
 from tests.fixtures_data import writer
-from tests.fixtures_s3 import free_port, moto_server, s3_env
+from tests.fixtures_s3 import moto_server, s3_env
+from tests.free_port import free_port
 
 BUCKET = "data"
 WINDOW = {

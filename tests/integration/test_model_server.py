@@ -23,8 +23,9 @@ import pytest
 
 from mlretrain.errors import ConfigError, InvalidInput, TransientError
 from mlretrain.serving.target import LocalTarget
-from tests.fixtures_mlflow import free_port, mlflow_server
+from tests.fixtures_mlflow import mlflow_server
 from tests.fixtures_serving import ModelServer, model_server
+from tests.free_port import free_port
 
 pytestmark = pytest.mark.integration
 

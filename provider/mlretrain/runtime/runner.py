@@ -147,7 +147,7 @@ def _step_module(request: StepRequest) -> ModuleType:
 
 
 def _succeeded_before(context: StepContext) -> StepReport | None:
-    where = f"{context.store.root_uri}/{REPORT_FILE}"
+    where = context.uri_of(REPORT_FILE)
     try:
         report = parse_report(context.store.read(REPORT_FILE), where)
     except NotFound:
