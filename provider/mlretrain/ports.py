@@ -114,35 +114,82 @@ class ServingTarget(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one node of a job may use; ``None`` is the backend's own default.
+
+    :param cpu: cores, such as 0.5.
+    :param memory: bytes.
+    :param gpu: number of accelerators.
+    """
+
+    cpu: float | None = None
+    memory: int | None = None
+    gpu: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """One job of one step: everything a backend needs to start it."""
+    """One job of one step: everything a backend needs to start it.
+
+    :param name: names the job for good: the same name is the same job, whoever asks for it.
+    :param env: environment variables that everybody may read where the job is described.
+    :param secrets: environment variables that must not be readable there.
+    :param timeout_s: seconds after which the platform itself stops the job.
+    :param nodes: how many copies run together; see :mod:`mlretrain.runtime.node`.
+    :param image: the container image; none: the backend's own.
+    :param requirements: packages of the job's own environment, as pip writes them; none: the backend's own.
+    :param checkpoint_uri: the job's folder for checkpoints, the same on every try.
+    :param labels: where the job comes from: ``pipeline``, ``step``, ``run_id``, ``dag_id``, ``task_id``.
+    """
 
     name: str
     request_uri: str
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
+    resources: Resources = Resources()
+    nodes: int = 1
+    image: str | None = None
+    requirements: tuple[str, ...] = ()
+    checkpoint_uri: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """The state of a job and, once it has ended, why."""
+    """The state of a job: why it does not run yet, or why it has ended."""
 
     state: JobState
     exit_code: int | None = None
     reason: str | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state not in ("pending", "running")
+
 
 class Backend(Protocol):
-    """Where jobs run. ``submit`` is get-or-create by ``spec.name`` and returns the job's handle."""
+    """Where jobs run.
+
+    A call that fails because the platform does not answer raises
+    :class:`~mlretrain.errors.TransientError`; the job may be well.
+    """
+
+    remote: bool
+    """Whether a job runs without its worker, on a machine that does not have the worker's files."""
 
     def submit(self, spec: JobSpec) -> str:
-        """Start the job, or find the one of that name that is already there."""
+        """The handle of the job of that name, started if there is none; one that has ended is not repeated."""
 
     def status(self, handle: str) -> JobStatus:
-        """The job's state now."""
+        """The job's state now; ``lost`` if nobody knows it."""
 
-    def logs(self, handle: str, offset: int) -> tuple[str, int]:
-        """Text written since ``offset`` and the next offset."""
+    def logs(self, handle: str, cursor: str) -> tuple[str, str]:
+        """Text written since ``cursor`` and the next cursor; ``""`` is the beginning, all others are opaque.
+
+        A cursor that does not move means that there is no more for now.
+        """
 
     def cancel(self, handle: str) -> None:
-        """Stop the job with all its processes; a job that has ended is left alone."""
+        """Ask the job to stop, kill it after a grace period; one that has ended or is lost is left alone."""

@@ -21,6 +21,7 @@ PROTOCOL = 1
 REQUEST_FILE = "request.json"
 REPORT_FILE = "report.json"
 
+_DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _READABLE_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
 
 T = TypeVar("T")
@@ -95,6 +96,23 @@ def run_slug(run_id: str) -> str:
 def step_prefix(pipeline: str, run_id: str, step: str, key: str) -> str:
     """The step's folder in the artifact store."""
     return f"{pipeline}/runs/{run_slug(run_id)}/{step}-{key}"
+
+
+def dns_label(name: str, limit: int = 63) -> str:
+    """``name`` as clusters and clouds want names: lower-case letters, digits and dashes, at most ``limit``.
+
+    A name that is no such label is cleaned, shortened, and told apart from all others by a digest (RFC 1123).
+    """
+    if len(name) <= limit and _DNS_LABEL.fullmatch(name):
+        return name
+    cleaned = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[: limit - 9].strip("-")
+    return f"{cleaned or 'job'}-{digest(name, 8)}"
+
+
+def job_name(pipeline: str, step: str, request_uri: str, number: int) -> str:
+    """The name of the ``number``-th job for one request: the same everywhere, and nobody else's."""
+    tail = f"{step}-{digest(request_uri, 12)}-{number}"
+    return f"{dns_label(pipeline, 62 - len(tail))}-{tail}"
 
 
 def parse_request(data: bytes, where: str) -> StepRequest:
