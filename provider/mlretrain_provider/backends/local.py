@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, cast
@@ -22,12 +22,14 @@ from mlretrain.errors import ConfigError
 from mlretrain.ports import JobSpec, JobStatus
 from mlretrain_provider.backends import process
 
-# The shell waits for the job, also when the whole group is asked to stop, so that its end is on record even
-# if nobody is there to see it.
-_RECORD_END = """trap : TERM INT HUP
+# The shell starts the job once its starter has put it on record; a starter that dies before starts nothing.
+# It waits for the job, also when the whole group is asked to stop, so that its end is on record even if
+# nobody is there to see it.
+_RECORD_END = """read go || exit 125
+trap : TERM INT HUP
 exit_file=$1
 shift
-"$@"
+"$@" < /dev/null
 code=$?
 echo $code > "$exit_file.new" && mv "$exit_file.new" "$exit_file"
 """
@@ -35,6 +37,7 @@ _LOCK = ".lock"
 # Airflow's own variables for the task process; a job that speaks to that supervisor would confuse it.
 _NOT_FOR_JOBS = ("_AIRFLOW_", "AIRFLOW_CTX_")
 CANCELLED = "cancelled"
+_CHUNK = 1 << 20
 KEPT_S = 7 * 24 * 3600.0
 """How long an ended job's folder stays, for whoever comes to read its log."""
 
@@ -57,27 +60,29 @@ class LocalBackend:
     :param state_dir: where the jobs' folders are; none: a private folder of this user below the system's
         temporary folder.
     :param grace_s: seconds between asking a job to stop and killing it.
-    :param command: the command that runs a step; the request's URI is appended.
+    :param command: the command that runs the step named by ``MLRETRAIN_REQUEST_URI``.
     """
+
+    remote = False
 
     def __init__(
         self,
-        state_dir: Path | None = None,
+        state_dir: str | Path | None = None,
         *,
         grace_s: float = 10.0,
-        command: tuple[str, ...] = (sys.executable, "-P", "-m", "mlretrain.runtime"),
+        command: Sequence[str] = (sys.executable, "-P", "-m", "mlretrain.runtime"),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._root = state_dir or Path(tempfile.gettempdir()) / f"mlretrain-{os.getuid()}" / "jobs"
+        self._root = Path(state_dir or Path(tempfile.gettempdir()) / f"mlretrain-{os.getuid()}" / "jobs")
         self._grace_s = grace_s
         self._command = command
         self._clock = clock
 
     def submit(self, spec: JobSpec) -> str:
-        """Start the job unless one of that name is running; a job that has ended makes room for a new one."""
+        """Start the job unless there is one of that name, be it running or ended."""
         folder = self._folder(spec.name)
         with _locked(_lock_of(folder)):
-            if not self._is_alive(folder):
+            if _read_job(folder) is None:
                 self._start(folder, spec)
         self._sweep()
         return str(folder)
@@ -96,17 +101,19 @@ class LocalBackend:
             return _ended(folder)
         return JobStatus(state="running")
 
-    def logs(self, handle: str, offset: int) -> tuple[str, int]:
-        """Text since byte ``offset``; bytes that are no UTF-8 show as ``\\xNN``."""
+    def logs(self, handle: str, cursor: str) -> tuple[str, str]:
+        """Text since byte ``cursor``; bytes that are no UTF-8 show as ``\\xNN``."""
+        offset = int(cursor or 0)
+        ended = not self._is_alive(Path(handle))
         try:
             with (Path(handle) / "log").open("rb") as log:
                 log.seek(offset)
-                data = log.read(1 << 20)
+                data = log.read(_CHUNK)
         except FileNotFoundError:
-            return "", offset
-        if self._is_alive(Path(handle)):
+            return "", cursor
+        if not ended or len(data) == _CHUNK:
             data = _without_partial_character(data)
-        return data.decode("utf-8", "backslashreplace"), offset + len(data)
+        return data.decode("utf-8", "backslashreplace"), str(offset + len(data)) if data else cursor
 
     def cancel(self, handle: str) -> None:
         """SIGTERM to the job's whole group, after the grace period SIGKILL."""
@@ -117,37 +124,11 @@ class LocalBackend:
 
     def _start(self, folder: Path, spec: JobSpec) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
-        for name in ("exit", "why", "job.json"):
-            (folder / name).unlink(missing_ok=True)
-        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        try:
-            # Not subprocess.Popen: it wants to be waited for, and this job may outlive us.
-            pid = os.posix_spawn(
-                "/bin/sh",
-                [
-                    "sh",
-                    "-c",
-                    _RECORD_END,
-                    "mlretrain-job",
-                    str(folder / "exit"),
-                    *self._command,
-                    spec.request_uri,
-                ],
-                _job_env(spec.env),
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, nothing, 0),
-                    (os.POSIX_SPAWN_DUP2, log, 1),
-                    (os.POSIX_SPAWN_DUP2, log, 2),
-                ],
-                setsid=True,
-                setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE],
-            )
-        finally:
-            os.close(log)
-            os.close(nothing)
-        job = _Job(pid=pid, started=process.started_at(pid), at=self._clock(), timeout_s=spec.timeout_s)
-        _write(folder / "job.json", json.dumps(job))
+        command = ["sh", "-c", _RECORD_END, "mlretrain-job", str(folder / "exit"), *self._command]
+        env = {**_job_env(spec), "MLRETRAIN_REQUEST_URI": spec.request_uri}
+        with process.held(command, env, folder / "log") as pid:
+            job = _Job(pid=pid, started=process.started_at(pid), at=self._clock(), timeout_s=spec.timeout_s)
+            _write(folder / "job.json", json.dumps(job))
 
     def _sweep(self) -> None:
         """Remove the folders of jobs that ended long ago."""
@@ -200,9 +181,9 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _job_env(env: Mapping[str, str]) -> dict[str, str]:
+def _job_env(spec: JobSpec) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_JOBS)}
-    return {**kept, "PYTHONUNBUFFERED": "1", **env}
+    return {**kept, "PYTHONUNBUFFERED": "1", **spec.env, **spec.secrets}
 
 
 def _read_job(folder: Path) -> _Job | None:

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -38,6 +38,34 @@ def reap(pid: int) -> None:
     """Let go of the process if it is an ended child of ours; others are not ours to wait for."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
+
+
+@contextmanager
+def held(arguments: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[int]:
+    """The pid of a new shell, head of a process group of its own, that may go on once the block ends well.
+
+    It gets one line on its standard input then, and the end of it otherwise, also if this process dies within
+    the block. What it writes goes to ``log``.
+    """
+    waits, goes = os.pipe()
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        # Not subprocess.Popen: it wants to be waited for, and this process may outlive us.
+        pid = os.posix_spawn(
+            "/bin/sh",
+            list(arguments),
+            env,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, each, to) for to, each in enumerate((waits, written, written))
+            ],
+            setsid=True,
+            setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE],
+        )
+        yield pid
+        os.write(goes, b"go\n")
+    finally:
+        for each in (waits, goes, written):
+            os.close(each)
 
 
 def end_group(

@@ -19,7 +19,7 @@ WAIT_S = 10.0
 
 
 def backend(tmp_path: Path, script: str, **options: object) -> LocalBackend:
-    """A backend whose jobs run ``script``; their request URI is ``$1``."""
+    """A backend whose jobs run ``script``."""
     return LocalBackend(tmp_path / "jobs", command=("/bin/sh", "-c", script, "sh"), **options)  # type: ignore[arg-type]
 
 
@@ -40,11 +40,11 @@ def job(**fields: object) -> JobSpec:
 
 
 def test_a_job_gets_its_request_and_environment_and_its_end_is_known(tmp_path: Path) -> None:
-    jobs = backend(tmp_path, 'echo "$1 $COLOUR"')
-    handle = jobs.submit(job(env={"COLOUR": "blue"}))
+    jobs = backend(tmp_path, 'echo "$MLRETRAIN_REQUEST_URI $COLOUR $KEY"')
+    handle = jobs.submit(job(env={"COLOUR": "blue"}, secrets={"KEY": "k"}))
     assert end_of(jobs, handle) == JobStatus(state="succeeded", exit_code=0)
-    assert jobs.logs(handle, 0) == ("file:///request.json blue\n", 26)
-    assert jobs.logs(handle, 26) == ("", 26)
+    assert jobs.logs(handle, "") == ("file:///request.json blue k\n", "28")
+    assert jobs.logs(handle, "28") == ("", "28")
 
 
 def test_airflows_own_variables_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_airflows_own_variables_stay_out(tmp_path: Path, monkeypatch: pytest.Mon
     jobs = backend(tmp_path, "env")
     handle = jobs.submit(job())
     end_of(jobs, handle)
-    assert "secret" not in jobs.logs(handle, 0)[0]
+    assert "secret" not in jobs.logs(handle, "")[0]
 
 
 def test_an_exit_status_is_a_failure_with_its_code(tmp_path: Path) -> None:
@@ -80,13 +80,34 @@ def test_submitting_twice_finds_the_running_job(tmp_path: Path) -> None:
     assert again.status(handle).state == "cancelled"
 
 
-def test_an_ended_job_makes_room_for_a_new_one(tmp_path: Path) -> None:
+def test_an_ended_job_is_found_and_not_repeated(tmp_path: Path) -> None:
     failing = backend(tmp_path, "echo first; exit 20")
-    assert end_of(failing, failing.submit(job())).exit_code == 20
-    working = backend(tmp_path, "echo second")
-    handle = working.submit(job())
-    assert end_of(working, handle).state == "succeeded"
-    assert working.logs(handle, 0)[0] == "second\n"
+    handle = failing.submit(job())
+    assert end_of(failing, handle).exit_code == 20
+    again = backend(tmp_path, "echo second")
+    assert again.submit(job()) == handle
+    assert again.status(handle).exit_code == 20
+    assert again.logs(handle, "")[0] == "first\n"
+
+
+def test_a_starter_that_dies_before_the_job_is_on_record_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = backend(tmp_path, f"echo started >> {tmp_path}/starts")
+    pids: list[int] = []
+
+    def die(pid: int) -> str:
+        pids.append(pid)
+        raise SystemExit
+
+    with monkeypatch.context() as death:
+        death.setattr(process, "started_at", die)
+        with pytest.raises(SystemExit):
+            jobs.submit(job())
+    os.waitpid(pids[0], 0)
+    assert not (tmp_path / "starts").exists()
+    assert end_of(jobs, jobs.submit(job())).state == "succeeded"
+    assert (tmp_path / "starts").read_text() == "started\n"
 
 
 def test_names_that_only_differ_in_odd_characters_are_different_jobs(tmp_path: Path) -> None:
@@ -123,7 +144,7 @@ def test_cancel_ends_the_children_too_and_gives_time_to_save(tmp_path: Path) -> 
     child = int((tmp_path / "child").read_text())
     jobs.cancel(handle)
     assert jobs.status(handle) == JobStatus(state="cancelled", exit_code=20, reason="cancelled")
-    assert jobs.logs(handle, 0)[0] == "saved\n"
+    assert jobs.logs(handle, "")[0] == "saved\n"
     until(lambda: process.started_at(child) is None)
 
 
@@ -168,16 +189,16 @@ def test_logs_that_are_not_utf8_arrive_and_characters_are_never_split(tmp_path: 
     os.mkfifo(tmp_path / "go")
     handle = jobs.submit(job())
     until(lambda: (Path(handle) / "log").stat().st_size == 6)
-    text, offset = jobs.logs(handle, 0)
+    text, cursor = jobs.logs(handle, "")
     assert text == r"caf\xe9 "
     (tmp_path / "go").write_text("go\n")
     end_of(jobs, handle)
-    assert jobs.logs(handle, offset)[0] == "é\n" + r"\xff"
+    assert jobs.logs(handle, cursor)[0] == "é\n" + r"\xff"
 
 
 def test_a_lost_folder_is_a_lost_job(tmp_path: Path) -> None:
     assert backend(tmp_path, "true").status(str(tmp_path / "nothing")).state == "lost"
-    assert backend(tmp_path, "true").logs(str(tmp_path / "nothing"), 0) == ("", 0)
+    assert backend(tmp_path, "true").logs(str(tmp_path / "nothing"), "") == ("", "")
 
 
 def test_a_group_that_is_gone_can_be_ended() -> None:
@@ -189,7 +210,7 @@ def test_a_group_that_is_gone_can_be_ended() -> None:
 
 def test_what_ended_long_ago_is_removed_and_what_runs_is_not(tmp_path: Path) -> None:
     now = [time.time()]
-    jobs = backend(tmp_path, 'case "$1" in *long*) sleep 60;; esac', clock=lambda: now[0])
+    jobs = backend(tmp_path, 'case "$MLRETRAIN_REQUEST_URI" in *long*) sleep 60;; esac', clock=lambda: now[0])
     ended = jobs.submit(job(name="short"))
     end_of(jobs, ended)
     running = jobs.submit(job(name="long", request_uri="file:///long.json"))
