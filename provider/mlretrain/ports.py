@@ -180,15 +180,16 @@ class Backend(Protocol):
     """Whether a job runs without its worker, on a machine that does not have the worker's files."""
 
     def submit(self, spec: JobSpec) -> str:
-        """The handle of the job of that name, started if there is none; one that has ended is not repeated."""
+        """The handle of the job of that name, started if there is none; an ended one is not repeated."""
 
     def status(self, handle: str) -> JobStatus:
         """The job's state now; ``lost`` if nobody knows it."""
 
     def logs(self, handle: str, cursor: str) -> tuple[str, str]:
-        """Text written since ``cursor`` and the next cursor; ``""`` is the beginning, all others are opaque.
+        """Whole lines written since ``cursor`` and the next cursor; ``""`` is the beginning.
 
-        A cursor that does not move means that there is no more for now.
+        A cursor is opaque, and good in another process too. One that does not move means that there is no
+        more for now. Only the last line of a job that has ended may lack its end.
         """
 
     def cancel(self, handle: str) -> None:

@@ -1,36 +1,76 @@
-"""A job's log in the task's log: line by line, each line once, as it is written."""
+"""A job's log in the task's log: each line once, as it is written, whoever copies it."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable
 from typing import Any
 
-from mlretrain.ports import Backend
+from mlretrain import wire
+from mlretrain.errors import NotFound, TransientError
+from mlretrain.ports import ArtifactStore, Backend
+
+SAVE_EVERY_S = 1.0
+"""A worker that dies has its last second's lines copied again by the next one."""
 
 
 class JobLog:
-    """Copies what a job writes into ``log``."""
+    """Copies what a job writes into ``log`` and remembers in the artifact store how far it has come.
 
-    def __init__(self, backend: Backend, handle: str, log: Any) -> None:
+    :param path: the store's object that holds the position; it belongs to this job alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        handle: str,
+        log: Any,
+        store: ArtifactStore,
+        path: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._backend = backend
         self._handle = handle
         self._log = log
-        self._offset = 0
-        self._rest = ""
+        self._store = store
+        self._path = path
+        self._clock = clock
+        self._cursor: str | None = None
+        self._saved = ""
+        self._saved_at = clock()
 
-    def copy(self) -> None:
-        """Copy the whole lines written since the last time."""
+    def copy(self) -> int:
+        """Copy the lines written since the last time; how many they were."""
+        lines = 0
+        if self._cursor is None:
+            self._cursor = self._saved = self._restored()
         while True:
-            text, offset = self._backend.logs(self._handle, self._offset)
-            if offset == self._offset:
-                return
-            self._offset = offset
-            *lines, self._rest = (self._rest + text).split("\n")
-            for line in lines:
-                self._log.info("%s", line.rstrip("\r"))
+            text, cursor = self._backend.logs(self._handle, self._cursor)
+            if cursor == self._cursor:
+                break
+            self._cursor = cursor
+            for line in text.splitlines():
+                self._log.info("%s", line)
+                lines += 1
+        if self._clock() - self._saved_at >= SAVE_EVERY_S:
+            self.save()
+        return lines
 
-    def close(self) -> None:
-        """Copy all that is left, also a last line without an end."""
-        self.copy()
-        if self._rest:
-            self._log.info("%s", self._rest)
-            self._rest = ""
+    def save(self) -> None:
+        """Remember the position; a store that is away costs repeated lines, nothing else."""
+        self._saved_at = self._clock()
+        if self._cursor and self._cursor != self._saved:
+            try:
+                self._store.write(self._path, wire.canonical({"cursor": self._cursor}))
+            except TransientError as error:
+                self._log.warning("The log's position is not saved: %s", error)
+            else:
+                self._saved = self._cursor
+
+    def _restored(self) -> str:
+        try:
+            return str(json.loads(self._store.read(self._path))["cursor"])
+        except (NotFound, TransientError):
+            return ""

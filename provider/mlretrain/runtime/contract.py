@@ -22,6 +22,8 @@ REQUEST_FILE = "request.json"
 REPORT_FILE = "report.json"
 
 _DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+# A job's name is a label of 63 characters in Kubernetes and SageMaker; "-999" is kept for the number.
+_LONGEST_JOB_NAME = 59
 _READABLE_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
 
 T = TypeVar("T")
@@ -36,6 +38,7 @@ class StepRequest:
     :param config: the fields of the step module's ``Config``.
     :param frozen: facts that were true when the request was made, such as the champion and the MLflow run.
     :param output_uri: the folder for the report and all outputs.
+    :param job: what the names of this request's jobs begin with; its first job is ``<job>-1``.
     """
 
     protocol: int = PROTOCOL
@@ -48,6 +51,7 @@ class StepRequest:
     frozen: dict[str, Any] = field(default_factory=dict)
     output_uri: str
     seed: int = 0
+    job: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,7 @@ class StepReport:
 
     :param exit_code: 0, or the code of the error's class.
     :param timings: seconds by phase.
+    :param attempt: the number of the job that wrote it.
     :param error: :meth:`mlretrain.errors.MlretrainError.to_wire` of a failed step.
     """
 
@@ -109,10 +114,13 @@ def dns_label(name: str, limit: int = 63) -> str:
     return f"{cleaned or 'job'}-{digest(name, 8)}"
 
 
-def job_name(pipeline: str, step: str, request_uri: str, number: int) -> str:
-    """The name of the ``number``-th job for one request: the same everywhere, and nobody else's."""
-    tail = f"{step}-{digest(request_uri, 12)}-{number}"
-    return f"{dns_label(pipeline, 62 - len(tail))}-{tail}"
+def job_name(pipeline: str, step: str, token: str) -> str:
+    """What the names of all jobs for one request begin with: readable, and nobody else's.
+
+    :param token: hexadecimal digits that belong to this request alone.
+    """
+    tail = f"{step}-{token}"
+    return f"{dns_label(pipeline, _LONGEST_JOB_NAME - 1 - len(tail))}-{tail}"
 
 
 def parse_request(data: bytes, where: str) -> StepRequest:

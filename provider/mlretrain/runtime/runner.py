@@ -171,10 +171,15 @@ def user_code_error(error: BaseException) -> UserCodeError:
     return UserCodeError(f"{name}: {text}" if text else name, where=where or None)
 
 
+def is_secret(name: str) -> bool:
+    """Whether an environment variable's name tells that its value is secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def redact(text: str, env: Mapping[str, str]) -> str:
     """``text`` without the values of environment variables whose names tell that they are secret."""
     for name, value in env.items():
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
+        if is_secret(name) and len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, "***")
     return text
 

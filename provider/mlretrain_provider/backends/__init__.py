@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import inspect
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import cast
+from pkgutil import resolve_name
+from typing import Any, cast
 
 from mlretrain.errors import ConfigError
 from mlretrain.ports import Backend
 
 GROUP = "mlretrain.backends"
-_OURS = {"local": "mlretrain_provider.backends.local:LocalBackend"}
+_OURS = {
+    "local": "mlretrain_provider.backends.local:LocalBackend",
+    "kubernetes": "mlretrain_provider.backends.kubernetes:KubernetesBackend",
+    "sagemaker": "mlretrain_provider.backends.sagemaker:SagemakerBackend",
+}
 
 
-def open_backend(name: str) -> Backend:
+def open_backend(name: str, options: Mapping[str, Any] | None = None) -> Backend:
     """The backend called ``name``: one of ours, or an entry point of the group ``mlretrain.backends``.
 
-    Raises :class:`~mlretrain.errors.ConfigError` for a name that nobody registered.
+    :param options: its keyword arguments, as plain JSON.
+    Raises :class:`~mlretrain.errors.ConfigError` for a name that nobody registered, or unknown options.
     """
+    make = _constructor(name)
+    try:
+        inspect.signature(make).bind(**(options or {}))
+    except TypeError as error:
+        raise ConfigError(
+            str(error),
+            where=f"options of the backend {name!r}",
+            found=", ".join(sorted(options or {})) or "none",
+            allowed=", ".join(inspect.signature(make).parameters),
+        ) from None
+    return make(**(options or {}))
+
+
+def _constructor(name: str) -> Callable[..., Backend]:
     if name in _OURS:
-        module, _, attribute = _OURS[name].partition(":")
-        return cast("Backend", getattr(import_module(module), attribute)())
+        return cast("Callable[..., Backend]", resolve_name(_OURS[name]))
     registered = {each.name: each for each in entry_points(group=GROUP)}
     if name not in registered:
         raise ConfigError(
@@ -29,4 +49,4 @@ def open_backend(name: str) -> Backend:
             allowed=", ".join(sorted({*_OURS, *registered})),
             remedy=f"Install the package that provides it as an entry point of {GROUP!r}.",
         )
-    return cast("Backend", registered[name].load()())
+    return cast("Callable[..., Backend]", registered[name].load())

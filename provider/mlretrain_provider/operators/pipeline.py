@@ -17,7 +17,7 @@ from mlretrain.ports import ArtifactStore, ModelRegistry, RunTracker
 from mlretrain.runtime.contract import run_slug
 from mlretrain.runtime.store import join_uri, open_store, read_uri
 from mlretrain.windows import WindowLog
-from mlretrain_provider.failures import plain_failures
+from mlretrain_provider.failures import RETRY_POLICY, plain_errors
 from mlretrain_provider.hooks.mlflow import MLflowHook
 from mlretrain_provider.hooks.storage import storage_env
 from mlretrain_provider.run import RunIdentity
@@ -58,14 +58,14 @@ class PipelineOperator(BaseOperator):
         storage_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"retry_policy": RETRY_POLICY, **kwargs})
         self.pipeline = pipeline
         self.artifacts_uri = artifacts_uri
         self.mlflow_conn_id = mlflow_conn_id
         self.storage_conn_id = storage_conn_id
 
     def execute(self, context: Context) -> Any:
-        with plain_failures():
+        with plain_errors():
             return self.perform(RunIdentity.of(context), context)
 
     def perform(self, run: RunIdentity, context: Context) -> Any:

@@ -3,70 +3,97 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.log import mask_secret
 
 from mlretrain import wire
-from mlretrain.errors import (
-    ContractError,
-    MlretrainError,
-    NotFound,
-    TransientError,
-    UserCodeError,
-    from_wire,
-)
-from mlretrain.ports import Backend, JobSpec, JobStatus
+from mlretrain.errors import from_wire
+from mlretrain.ports import Backend, JobSpec, JobStatus, Resources
 from mlretrain.runtime.contract import (
-    REPORT_FILE,
     REQUEST_FILE,
-    StepReport,
     StepRequest,
-    parse_report,
+    job_name,
     parse_request,
     request_key,
     step_prefix,
 )
+from mlretrain.runtime.runner import is_secret
+from mlretrain.runtime.store import join_uri
 from mlretrain.runtime.tracking import RUN_FACT
 from mlretrain_provider.backends import open_backend
 from mlretrain_provider.hooks.mlflow import MLflowHook
-from mlretrain_provider.joblog import JobLog
+from mlretrain_provider.jobs import StepJob
 from mlretrain_provider.links import LINKS_XCOM
 from mlretrain_provider.operators.pipeline import MEASURE, PipelineOperator
 from mlretrain_provider.run import RunIdentity
+from mlretrain_provider.watch import JobWatch
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 FIRST_POLL_S, LONGEST_POLL_S = 0.02, 0.1
+"""A process of this machine is looked at often: that costs nothing, and waiting does."""
+CHECKPOINTS = "checkpoints"
 
 
 class StepOperator(PipelineOperator):
     """Run one kernel step as a job on a backend and return its result.
 
     Idempotent: the request is written once per run and configuration, with the facts it was decided on. A
-    step that has succeeded is never run again; a job that is still running, started by a worker that died,
-    is found and followed. Killing the task cancels the job.
+    step that has succeeded is never run again; a job that still runs, started by a worker that died or by an
+    Airflow that was rebuilt, is found and followed; another one is started only after a failure that a retry
+    can mend. Killing or clearing the task cancels the job, also while the task is deferred.
 
-    :param backend: where the job runs: ``local``, or the name of an ``mlretrain.backends`` entry point.
+    :param backend: where the job runs: ``local``, ``kubernetes``, ``sagemaker``, or the name of an
+        ``mlretrain.backends`` entry point.
+    :param backend_options: the backend's own keyword arguments.
+    :param job_resources: ``{cpu, memory, gpu}`` of each node: cores, bytes, number; none: the backend's
+        default. (An operator's ``resources`` are Airflow's own.)
+    :param nodes: how many copies of the job run together.
+    :param image: the container image, where the backend runs containers; none: the backend's.
+    :param requirements: Python packages of the job's own environment; none: the backend's.
+    :param deferrable: wait in the triggerer, without a worker slot; none: for jobs that run elsewhere. False
+        where no triggerer runs.
+    :param poll_s: seconds between looks at a job that runs elsewhere, 10 at least.
     :param code_root: folder with the user's code, relative to the DAG file's; it, the DAG file's own folder
-        and the bundle's root are importable in the job.
+        and the bundle's root are importable in a job that sees the worker's files.
     :param seed: seed of everything random in the step.
     :param env: further environment variables of the job. Not for secrets: those come from the connections.
     """
 
     step: ClassVar[str]
     uses_mlflow: ClassVar[bool] = False
-    template_fields = (*PipelineOperator.template_fields, "backend", "code_root", "seed", "env")
+    template_fields = (
+        *PipelineOperator.template_fields,
+        "backend",
+        "backend_options",
+        "job_resources",
+        "nodes",
+        "image",
+        "requirements",
+        "code_root",
+        "seed",
+        "env",
+    )
     ui_color = MEASURE
 
     def __init__(
         self,
         *,
         backend: str = "local",
+        backend_options: Mapping[str, Any] | None = None,
+        job_resources: Mapping[str, Any] | None = None,
+        nodes: int = 1,
+        image: str | None = None,
+        requirements: Sequence[str] | None = None,
+        deferrable: bool | None = None,
+        poll_s: float = 15.0,
         code_root: str | None = None,
         seed: int = 0,
         env: Mapping[str, str] | None = None,
@@ -74,10 +101,18 @@ class StepOperator(PipelineOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.backend = backend
+        self.backend_options = backend_options
+        self.job_resources = job_resources
+        self.nodes = nodes
+        self.image = image
+        self.requirements = requirements
+        self.deferrable = deferrable
+        self.poll_s = poll_s
         self.code_root = code_root
         self.seed = seed
         self.env = env
-        self._job: tuple[Backend, str] | None = None
+        self._jobs: dict[str, StepJob] = {}
+        self._watches: dict[str, JobWatch] = {}
 
     def config(self, run: RunIdentity, context: Context) -> Mapping[str, Any]:
         """The step's configuration as plain JSON; the same values are the same job."""
@@ -92,110 +127,169 @@ class StepOperator(PipelineOperator):
         return dict(result)
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
-        config = wire.to_wire(self.config(run, context))
-        key = request_key(self.step, self.pipeline, run.run_id, config)
-        prefix = step_prefix(self.pipeline, run.run_id, self.step, key)
-        request = self._request(run, key, prefix, config)
+        job = self.job(run, context, self.step, wire.to_wire(self.config(run, context)), self.frozen)
+        request = job.request
         if RUN_FACT in request.frozen:
             context["ti"].xcom_push(key=LINKS_XCOM, value={RUN_FACT: request.frozen[RUN_FACT]})
-        report = self._report(prefix, key)
-        if report is not None and report.status == "succeeded":
+        report = job.succeeded()
+        if report is not None:
             self.log.info("%s has already succeeded in this run; its result is returned.", self.step)
         else:
-            spec = JobSpec(
-                name=f"{self.pipeline}-{self.step}-{key}",
-                request_uri=self.artifact_uri(f"{prefix}/{REQUEST_FILE}"),
-                env=self._job_env(run, context),
-                timeout_s=self.execution_timeout.total_seconds() if self.execution_timeout else None,
-            )
-            status = self._run(spec)
-            report = _succeeded(status, self._report(prefix, key), f"{run.dag_id}/{self.task_id}")
+            job.look()
+            ((_, status),) = self.wait([job])
+            report = job.report(status)
         return self.finish(request, report.result)
 
-    def on_kill(self) -> None:
-        if self._job is not None:
-            backend, handle = self._job
-            backend.cancel(handle)
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
+        """Look again: the trigger's word that a job has ended is a reason to wake up, not evidence."""
+        if event and event.get("error"):
+            raise from_wire(dict(event["error"]))
+        return self.execute(context)
 
-    def _request(self, run: RunIdentity, key: str, prefix: str, config: dict[str, Any]) -> StepRequest:
+    def on_kill(self) -> None:
+        """Cancel the jobs. Airflow calls it on a kill and on ``execution_timeout``, not when a worker dies."""
+        for job in self._jobs.values():
+            job.cancel()
+
+    def job(
+        self,
+        run: RunIdentity,
+        context: Context,
+        step: str,
+        config: dict[str, Any],
+        frozen: Callable[[RunIdentity, str, Mapping[str, Any]], Mapping[str, Any]],
+    ) -> StepJob:
+        """The job that answers ``config``, whose request is frozen now unless it was before.
+
+        :param frozen: makes the facts that are frozen with it, as :meth:`frozen` does.
+        """
+        key = request_key(step, self.pipeline, run.run_id, config)
+        prefix = step_prefix(self.pipeline, run.run_id, step, key)
+
         def decide() -> Mapping[str, Any]:
             request = StepRequest(
-                step=self.step,
+                step=step,
                 pipeline=self.pipeline,
                 run_id=run.run_id,
                 window_end=run.window_end,
                 key=key,
                 config=config,
-                frozen=dict(self.frozen(run, key, config)),
+                frozen=dict(frozen(run, key, config)),
                 output_uri=self.artifact_uri(prefix),
                 seed=int(self.seed),
+                job=job_name(self.pipeline, step, secrets.token_hex(6)),
             )
             return dict(wire.to_wire(request))
 
         path = f"{prefix}/{REQUEST_FILE}"
-        return parse_request(wire.canonical(self.once(path, decide)), self.artifact_uri(path))
+        request = parse_request(wire.canonical(self.once(path, decide)), self.artifact_uri(path))
+        self._jobs[key] = StepJob(
+            request=request,
+            store=self.store,
+            prefix=prefix,
+            backend=self._backend,
+            backend_name=self.backend,
+            spec=lambda name, number: self._spec(request, run, context, name, number),
+            state=context["task_state_store"],
+            try_number=run.try_number,
+            where=f"{run.dag_id}/{self.task_id}",
+        )
+        return self._jobs[key]
 
-    def _report(self, prefix: str, key: str) -> StepReport | None:
-        path = f"{prefix}/{REPORT_FILE}"
-        try:
-            report = parse_report(self.store.read(path), self.artifact_uri(path))
-        except NotFound:
-            return None
-        if report.key != key:
-            raise ContractError("the report is another request's", where=self.artifact_uri(path))
-        return report
+    def wait(self, jobs: Sequence[StepJob]) -> list[tuple[StepJob, JobStatus]]:
+        """Those of the jobs that have ended, one at least, each with how it ended.
 
-    def _job_env(self, run: RunIdentity, context: Context) -> dict[str, str]:
-        secrets = {**self.storage_env, **(MLflowHook(self.mlflow_conn_id).env() if self.uses_mlflow else {})}
-        mask_secret(dict[str, Any](secrets))
-        return {
-            **(self.env or {}),
-            **secrets,
-            "MLRETRAIN_ATTEMPT": str(run.try_number),
-            "MLRETRAIN_CODE_PATHS": os.pathsep.join(self._code_paths(context)),
-        }
+        Every job has been looked at before. Where nobody need wait here, raises Airflow's signal to defer,
+        after which the task begins anew.
+        """
+        pause_s = FIRST_POLL_S
+        longest_s = float(self.poll_s) if self._backend.remote else LONGEST_POLL_S
+        while True:
+            looks = [(job, self._watch(job).look()) for job in jobs]
+            ended = [(job, status) for job, status in looks if status.ended]
+            if ended:
+                return ended
+            if self._defers:
+                self._defer(jobs)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, longest_s)
 
-    def _code_paths(self, context: Context) -> list[str]:
+    @cached_property
+    def _backend(self) -> Backend:
+        return open_backend(self.backend, self.backend_options)
+
+    @property
+    def _defers(self) -> bool:
+        return self._backend.remote if self.deferrable is None else self.deferrable
+
+    def _defer(self, jobs: Sequence[StepJob]) -> None:
+        from mlretrain_provider.triggers.job import JobTrigger
+
+        for job in jobs:
+            self._watch(job).pause()
+        self.defer(
+            trigger=JobTrigger(
+                backend=self.backend,
+                backend_options=self.backend_options or {},
+                jobs=[
+                    {"name": job.record.name, "handle": job.record.handle, "log_path": job.log_path}
+                    for job in jobs
+                ],
+                artifacts_uri=self.artifacts_uri,
+                storage_conn_id=self.storage_conn_id,
+                poll_s=float(self.poll_s),
+            ),
+            method_name="execute_complete",
+        )
+
+    def _watch(self, job: StepJob) -> JobWatch:
+        name = job.record.name
+        if name not in self._watches:
+            self.log.info("Job %s on %s: %s", name, self.backend, job.request.output_uri)
+            self._watches[name] = JobWatch(
+                backend=self._backend,
+                name=name,
+                handle=job.record.handle,
+                log=self.log,
+                store=self.store,
+                log_path=job.log_path,
+            )
+        return self._watches[name]
+
+    def _spec(
+        self, request: StepRequest, run: RunIdentity, context: Context, name: str, number: int
+    ) -> JobSpec:
+        given = {**self.storage_env, **(MLflowHook(self.mlflow_conn_id).env() if self.uses_mlflow else {})}
+        mask_secret({key: value for key, value in given.items() if is_secret(key)})
+        code = {} if self._backend.remote else {"MLRETRAIN_CODE_PATHS": self._code_paths(context)}
+        return JobSpec(
+            name=name,
+            request_uri=join_uri(request.output_uri, REQUEST_FILE),
+            env={
+                **code,
+                **{key: value for key, value in given.items() if not is_secret(key)},
+                **(self.env or {}),
+                "MLRETRAIN_ATTEMPT": str(number),
+            },
+            secrets={key: value for key, value in given.items() if is_secret(key)},
+            timeout_s=self.execution_timeout.total_seconds() if self.execution_timeout else None,
+            resources=wire.from_wire(Resources, dict(self.job_resources or {})),
+            nodes=int(self.nodes),
+            image=self.image,
+            requirements=tuple(self.requirements or ()),
+            checkpoint_uri=join_uri(request.output_uri, CHECKPOINTS),
+            labels={
+                "pipeline": self.pipeline,
+                "step": request.step,
+                "run_id": run.run_id,
+                "dag_id": run.dag_id,
+                "task_id": self.task_id,
+            },
+        )
+
+    def _code_paths(self, context: Context) -> str:
         folder = Path(self.dag.fileloc).parent
         bundle = getattr(context["ti"], "bundle_instance", None)
         paths = [folder / self.code_root if self.code_root else folder, folder]
         paths += [Path(bundle.path)] if bundle is not None else []
-        return list(dict.fromkeys(str(each.resolve()) for each in paths))
-
-    def _run(self, spec: JobSpec) -> JobStatus:
-        backend = open_backend(self.backend)
-        handle = backend.submit(spec)
-        self._job = (backend, handle)
-        self.log.info("Job %s on %s: %s", spec.name, self.backend, spec.request_uri)
-        try:
-            return self._follow(backend, handle)
-        except (MlretrainError, BrokenPipeError):
-            raise  # the backend cannot be asked, or this task's worker has died; the job may be well
-        except BaseException:  # Airflow's timeout is one
-            backend.cancel(handle)
-            raise
-
-    def _follow(self, backend: Backend, handle: str) -> JobStatus:
-        log, pause_s = JobLog(backend, handle, self.log), FIRST_POLL_S
-        while True:
-            status = backend.status(handle)
-            log.copy()
-            if status.state not in ("pending", "running"):
-                log.close()
-                return status
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, LONGEST_POLL_S)
-
-
-def _succeeded(status: JobStatus, report: StepReport | None, where: str) -> StepReport:
-    """The report of a job that has ended well, else its error. A report counts more than the status."""
-    if report is not None and report.status == "succeeded":
-        return report
-    if status.state == "succeeded":
-        raise ContractError("the job ended well but left no report that says so", where=where)
-    if report is not None and report.error is not None and report.exit_code == status.exit_code:
-        raise from_wire({**report.error, "where": report.error.get("where") or where})
-    reason = status.reason or f"the job is {status.state}"
-    if status.exit_code == UserCodeError.exit_code:
-        raise UserCodeError(reason, where=where, remedy="See the job's log above.")
-    raise TransientError(reason, where=where, remedy="See the job's log above.")
+        return os.pathsep.join(dict.fromkeys(str(each.resolve()) for each in paths))

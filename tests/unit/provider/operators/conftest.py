@@ -81,7 +81,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(MLflowHook, "tracker", lambda self: made.tracker)
     monkeypatch.setattr(MLflowHook, "env", lambda self: {"MLFLOW_TRACKING_URI": "http://mlflow"})
     monkeypatch.setattr(ModelServerHook, "target", lambda self: made.target)
-    monkeypatch.setattr(step, "open_backend", lambda name: made.backend)
+    monkeypatch.setattr(step, "open_backend", lambda name, options: made.backend)
     monkeypatch.setattr(f"{step.__name__}.time.sleep", lambda seconds: None)
     return made
 

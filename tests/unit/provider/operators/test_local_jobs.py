@@ -53,7 +53,7 @@ def test_a_worker_that_takes_over_follows_the_job_that_is_there(
         raise SystemExit
 
     with monkeypatch.context() as worker:
-        worker.setattr(step.StepOperator, "_follow", died)
+        worker.setattr(step.StepOperator, "wait", died)
         worker.setattr("mlretrain_provider.backends.local.LocalBackend.cancel", lambda *args: None)
         first.run("profile", retries_left=True)
     started: list[Any] = []

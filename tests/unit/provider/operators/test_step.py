@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG
 
 from mlretrain import errors
-from mlretrain.ports import JobSpec, JobStatus
+from mlretrain.ports import JobStatus
 from mlretrain.runtime.contract import StepReport, request_key
+from mlretrain_provider.jobs import JOB_FILE
+from mlretrain_provider.operators import step
 from mlretrain_provider.operators.step import StepOperator
 from tests.fakes.airflow_harness import DagRunHarness
+from tests.fakes.backend import RUNNING
 
 
 class MeasureOperator(StepOperator):
@@ -47,6 +52,13 @@ def failure(error: errors.MlretrainError, key: str) -> StepReport:
     return StepReport(key=key, status="failed", exit_code=error.exit_code, error=error.to_wire())
 
 
+def restarted(run: DagRunHarness) -> DagRunHarness:
+    """The same run in a worker that remembers nothing."""
+    operator: Any = run.dag.get_task("measure")
+    operator._jobs, operator._watches = {}, {}
+    return run
+
+
 KEY = request_key("measure", "churn", "run-1", {"what": "run-1"})
 
 
@@ -54,7 +66,8 @@ def test_a_step_runs_as_a_job_and_its_result_is_the_xcom(world: Any, dag: DAG) -
     outcome = DagRunHarness(dag).run("measure")
     assert (outcome.state, outcome.result) == ("success", {"what": "run-1", "fact": 1})
     (job,) = world.backend.jobs
-    assert job.name == f"churn-measure-{KEY}"
+    assert re.fullmatch(r"churn-measure-[0-9a-f]{12}-1", job.name)
+    assert job.labels["task_id"] == "measure"
     assert job.env["MLFLOW_TRACKING_URI"] == "http://mlflow"
     assert job.env["COLOUR"] == "blue"
     assert job.env["MLRETRAIN_ATTEMPT"] == "1"
@@ -122,20 +135,103 @@ def test_a_success_without_a_report_is_no_success(world: Any, dag: DAG) -> None:
     assert "left no report" in str(outcome.error)
 
 
-def test_the_report_counts_even_if_the_job_is_lost(
+def test_the_report_counts_even_if_the_job_is_lost(world: Any, dag: DAG) -> None:
+    world.backend.endings = [RUNNING]
+    world.backend.remote = True
+    run = DagRunHarness(dag)
+    deferred = run.run("measure")
+    world.backend.end()
+    world.backend.statuses.clear()
+    assert restarted(run).resume(deferred, "measure", {"ended": ["x"]}).result == {"what": "run-1", "fact": 1}
+
+
+def test_a_lost_job_without_a_report_is_an_error_that_a_retry_mends(world: Any, dag: DAG) -> None:
+    world.backend.endings = [JobStatus(state="lost")]
+    run = DagRunHarness(dag)
+    outcome = run.run("measure", retries_left=True)
+    assert (outcome.state, "the job is lost" in str(outcome.error)) == ("up_for_retry", True)
+    assert restarted(run).run("measure", try_number=2).state == "success"
+    assert [job.name[-2:] for job in world.backend.jobs] == ["-1", "-2"]
+
+
+def test_a_remote_job_is_waited_for_without_a_worker(world: Any, dag: DAG) -> None:
+    world.backend.remote = True
+    world.backend.endings = [RUNNING]
+    run = DagRunHarness(dag)
+    deferred = run.run("measure")
+    assert deferred.state == "deferred"
+    assert deferred.message.next_method == "execute_complete"
+    assert "hunter" not in str(deferred.message)
+    woken = restarted(run).resume(deferred, "measure", {"ended": []})
+    assert woken.state == "deferred"  # nothing has ended yet: the event was no evidence
+    world.backend.end()
+    assert restarted(run).resume(woken, "measure", {"ended": ["x"]}).result == {"what": "run-1", "fact": 1}
+    assert len(world.backend.jobs) == 1
+
+
+def test_a_remote_job_that_has_ended_at_the_first_look_is_not_deferred_for(world: Any, dag: DAG) -> None:
+    world.backend.remote = True
+    assert DagRunHarness(dag).run("measure").state == "success"
+
+
+def test_without_a_triggerer_the_worker_waits(world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.backend.remote = True
+    world.backend.endings = [RUNNING]
+    operator: Any = dag.get_task("measure")
+    operator.deferrable = False
+    monkeypatch.setattr(f"{step.__name__}.time.sleep", lambda seconds: world.backend.end())
+    assert DagRunHarness(dag).run("measure").state == "success"
+
+
+def test_a_job_that_was_cancelled_because_its_task_was_cleared_is_started_anew(world: Any, dag: DAG) -> None:
+    world.backend.remote = True
+    world.backend.endings = [RUNNING, RUNNING]
+    run = DagRunHarness(dag)
+    run.run("measure")
+    world.backend.cancel(world.backend.jobs[0].name)
+    deferred = restarted(run).run("measure", try_number=2)
+    assert deferred.state == "deferred"
+    world.backend.end()
+    assert restarted(run).resume(deferred, "measure", {"ended": []}).state == "success"
+    assert [job.name[-2:] for job in world.backend.jobs] == ["-1", "-2"]
+
+
+def test_a_job_that_somebody_else_cancelled_is_a_failure(world: Any, dag: DAG) -> None:
+    world.backend.remote = True
+    world.backend.endings = [RUNNING]
+    run = DagRunHarness(dag)
+    deferred = run.run("measure", retries_left=True)
+    world.backend.cancel(world.backend.jobs[0].name)
+    outcome = restarted(run).resume(deferred, "measure", {"ended": []})
+    assert (outcome.state, "cancelled" in str(outcome.error)) == ("failed", True)
+
+
+def test_a_rebuilt_airflow_finds_the_job_by_its_record_in_the_store(world: Any, dag: DAG) -> None:
+    world.backend.remote = True
+    world.backend.endings = [JobStatus(state="failed", exit_code=137), RUNNING]
+    run = DagRunHarness(dag)
+    run.run("measure", retries_left=True)
+    assert restarted(run).run("measure", try_number=2).state == "deferred"
+    rebuilt = DagRunHarness(restarted(run).dag)
+    assert rebuilt.run("measure").state == "deferred"
+    assert [job.name[-2:] for job in world.backend.jobs] == ["-1", "-2"]
+    (record,) = [path for path in world.store.list("churn/") if path.endswith(JOB_FILE)]
+    assert b'"number": 2' in world.store.read(record)
+
+
+def test_a_worker_that_dies_after_starting_the_job_does_not_start_a_second(
     world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = StepReport(key=KEY, status="succeeded", exit_code=0, result={"what": "kept"})
-    world.backend.endings = [report]
-    submit = world.backend.submit
-
-    def lose(spec: JobSpec) -> str:
-        handle: str = submit(spec)
-        world.backend._status = JobStatus(state="lost")
-        return handle
-
-    monkeypatch.setattr(world.backend, "submit", lose)
-    assert DagRunHarness(dag).run("measure").result == {"what": "kept"}
+    world.backend.endings = [RUNNING]
+    run = DagRunHarness(dag)
+    with monkeypatch.context() as dying:
+        dying.setattr(
+            "mlretrain_provider.jobs.StepJob._remember", lambda *args: (_ for _ in ()).throw(OSError())
+        )
+        run.run("measure", retries_left=True)
+    world.backend.end()
+    assert restarted(run).run("measure", try_number=2).state == "success"
+    assert len(world.backend.jobs) == 1
 
 
 def test_every_line_of_the_job_is_in_the_log_once(
@@ -149,13 +245,17 @@ def test_every_line_of_the_job_is_in_the_log_once(
     ] * 3
 
 
-def test_a_timeout_cancels_the_job(world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(handle: str) -> JobStatus:
-        raise TimeoutError
-
-    monkeypatch.setattr(world.backend, "status", interrupt)
+def test_a_timeout_cancels_the_job_and_is_the_platforms_own_limit_too(
+    world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.backend.endings = [RUNNING]
+    dag.get_task("measure").execution_timeout = timedelta(seconds=1)
+    monkeypatch.undo()
+    monkeypatch.setattr(step, "open_backend", lambda name, options: world.backend)
+    monkeypatch.setattr(MeasureOperator, "uses_mlflow", False)
     assert DagRunHarness(dag).run("measure").state == "failed"
-    assert world.backend.cancelled == [f"churn-measure-{KEY}"]
+    (job,) = world.backend.jobs
+    assert (job.timeout_s, world.backend.cancelled) == (1.0, [job.name])
 
 
 @pytest.mark.parametrize(
@@ -176,13 +276,15 @@ def test_a_backend_or_a_worker_that_is_away_does_not_cost_the_job(
     assert world.backend.cancelled == []
 
 
-def test_killing_the_task_cancels_the_job(world: Any, dag: DAG) -> None:
+def test_killing_the_task_cancels_the_job(world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:
     operator: Any = dag.get_task("measure")
     operator.on_kill()
     assert world.backend.cancelled == []
-    operator._job = (world.backend, "job")
-    operator.on_kill()
-    assert world.backend.cancelled == ["job"]
+    world.backend.endings = [RUNNING]
+    monkeypatch.setattr(f"{step.__name__}.time.sleep", lambda seconds: operator.on_kill())
+    outcome = DagRunHarness(dag).run("measure", retries_left=True)
+    assert "the job is cancelled" in str(outcome.error)
+    assert world.backend.cancelled == [world.backend.jobs[0].name]
 
 
 def test_secrets_stay_out_of_request_and_xcom(world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +293,8 @@ def test_secrets_stay_out_of_request_and_xcom(world: Any, dag: DAG, monkeypatch:
     monkeypatch.setattr(MLflowHook, "env", lambda self: {"MLFLOW_TRACKING_PASSWORD": "hunter2-hunter2"})
     run = DagRunHarness(dag)
     run.run("measure")
-    assert world.backend.jobs[0].env["MLFLOW_TRACKING_PASSWORD"] == "hunter2-hunter2"
+    assert world.backend.jobs[0].secrets == {"MLFLOW_TRACKING_PASSWORD": "hunter2-hunter2"}
+    assert "hunter2" not in str(world.backend.jobs[0].env)
     kept = [world.store.read(path) for path in world.store.list("churn/")]
     assert not any(b"hunter2" in data for data in kept)
     assert "hunter2" not in str(run.supervisor.xcoms)
