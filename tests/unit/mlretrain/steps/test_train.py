@@ -20,9 +20,10 @@ import pytest
 from mlretrain.data.split import Holdout
 from mlretrain.errors import ConfigError, ContractError, MlretrainError, UserCodeError
 from mlretrain.runtime.command import run_command
+from mlretrain.runtime.recipe import choose_features
 from mlretrain.runtime.store import read_uri
 from mlretrain.steps import train
-from mlretrain.steps.train import Config, choose_features
+from mlretrain.steps.train import Config
 
 from .conftest import MakeContext, MakeDataset
 
