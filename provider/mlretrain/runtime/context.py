@@ -3,28 +3,71 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from mlretrain.errors import ContractError
+from mlretrain.errors import ContractError, NotFound
 from mlretrain.ports import ArtifactStore
 from mlretrain.runtime.contract import StepOutput, StepRequest
 from mlretrain.runtime.store import join_uri
 
+_CHECKPOINTS = "checkpoints"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepContext:
-    """One invocation of one step.
+logger = logging.getLogger("mlretrain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JobContext:
+    """What code may do while its job runs: keep what it has so far, find it again, tell how far it is.
 
     :param store: rooted at the request's ``output_uri``.
+    """
+
+    store: ArtifactStore
+
+    @property
+    def checkpoint_uri(self) -> str:
+        """The folder of the step's checkpoints, the same on every try of the same run."""
+        return join_uri(self.store.root_uri, _CHECKPOINTS)
+
+    def save_checkpoint(self, name: str, data: bytes) -> str:
+        """Keep ``data`` under ``name``, in place of what was there; a job that dies meanwhile spoils nothing.
+
+        :return: the URI of the object.
+        """
+        path = f"{_CHECKPOINTS}/{name}"
+        self.store.write(path, data)
+        return join_uri(self.store.root_uri, path)
+
+    def load_checkpoint(self, name: str) -> bytes | None:
+        """What this try or an earlier one kept last under ``name``; ``None`` if none did."""
+        try:
+            return self.store.read(f"{_CHECKPOINTS}/{name}")
+        except NotFound:
+            return None
+
+    def progress(self, done: float, total: float, message: str = "") -> None:
+        """Say in the task's log how far the job is: a line such as ``progress: 3 of 10 (30 %), loss 0.21``.
+
+        :param done: how many of ``total`` steps, epochs, rows or whatever is counted are done.
+        :param total: 0 if nobody knows.
+        """
+        share = f" of {total:g} ({100 * done / total:.0f} %)" if total > 0 else ""
+        logger.info("progress: %g%s%s", done, share, f", {message}" if message else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContext(JobContext):
+    """One invocation of one step.
+
     :param env: settings and credentials; never written to a log or report.
     """
 
     request: StepRequest
-    store: ArtifactStore
     env: Mapping[str, str]
     outputs: dict[str, StepOutput] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)

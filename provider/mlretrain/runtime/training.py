@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlretrain.errors import ConfigError, MlretrainError, UserCodeError
+from mlretrain.runtime.context import JobContext
 from mlretrain.runtime.runner import user_code_error
 
 if TYPE_CHECKING:
@@ -23,11 +24,27 @@ TrainFunction = Callable[["TrainContext"], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TrainContext:
+class TrainContext(JobContext):
     """The one argument of ``train(ctx)``.
 
     ``random`` and ``numpy.random`` are seeded with ``seed`` before the call. While it runs, MLflow's fluent
     functions (``mlflow.log_metric``, ``mlflow.start_run``, autologging) log to the run ``mlflow_run_id``.
+
+    A job may be stopped: its task is killed or out of time, its machine is taken away. A function that keeps
+    checkpoints loses only what came after the last one, since the next try finds them again::
+
+        kept = ctx.load_checkpoint("state.pkl")
+        model, first = pickle.loads(kept) if kept else (Model(), 0)
+        for epoch in range(first, epochs):
+            model.fit_epoch(data)
+            ctx.save_checkpoint("state.pkl", pickle.dumps((model, epoch + 1)))
+            ctx.progress(epoch + 1, epochs)
+
+    A job is stopped by SIGTERM, which is raised in the main thread as an exception that ``except Exception``
+    does not catch. What stands in ``finally`` or ``except BaseException`` may keep a last checkpoint within
+    the backend's grace period (``grace`` of the stack), after which the job is killed; the function must not
+    go on. The signal is raised between two lines of Python: a call into compiled code, such as one long
+    ``fit``, ends first.
 
     :param params: ``train.params`` of the pipeline.
     :param features: the columns that the model may see, in order.
