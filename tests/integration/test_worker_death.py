@@ -29,7 +29,7 @@ from tests.fakes.airflow_harness import DagRunHarness
 
 home = Path(sys.argv[1])
 job = f"echo $$ >> {home}/started; exec sleep 300"
-step.open_backend = lambda name: LocalBackend(home / "jobs", command=("/bin/sh", "-c", job, "sh"))
+step.open_backend = lambda name, options: LocalBackend(home / "jobs", command=("/bin/sh", "-c", job, "sh"))
 with DAG("churn.retrain") as dag:
     ValidateDataOperator(
         task_id="validate", dataset="file:///d.json", pipeline="churn", artifacts_uri=f"file://{home}/a"

@@ -245,7 +245,10 @@ class StepOperator(PipelineOperator):
     def _watch(self, job: StepJob) -> JobWatch:
         name = job.record.name
         if name not in self._watches:
-            self.log.info("Job %s on %s: %s", name, self.backend, job.request.output_uri)
+            request_uri = join_uri(job.request.output_uri, REQUEST_FILE)
+            self.log.info(
+                "Job %s on %s. To run it by hand: mlretrain replay %s", name, self.backend, request_uri
+            )
             self._watches[name] = JobWatch(
                 backend=self._backend,
                 name=name,
