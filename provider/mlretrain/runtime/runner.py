@@ -26,6 +26,7 @@ from mlretrain.runtime.contract import (
     parse_report,
     parse_request,
 )
+from mlretrain.runtime.requirements import check_requirements
 from mlretrain.runtime.store import open_store, read_uri, split_uri
 from mlretrain.steps import STEPS
 from mlretrain.wire import canonical, from_wire, pretty, to_wire
@@ -124,6 +125,7 @@ def _redacted(error: MlretrainError, env: Mapping[str, str]) -> dict[str, str | 
 
 def _call(context: StepContext) -> dict[str, Any]:
     request = context.request
+    check_requirements(context.env)
     with context.phase("import"):
         module = _step_module(request)
         config = from_wire(module.Config, request.config)

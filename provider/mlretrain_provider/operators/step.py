@@ -23,6 +23,7 @@ from mlretrain.runtime.contract import (
     request_key,
     step_prefix,
 )
+from mlretrain.runtime.requirements import REQUIREMENTS
 from mlretrain.runtime.runner import is_secret
 from mlretrain.runtime.store import join_uri
 from mlretrain.runtime.tracking import RUN_FACT
@@ -57,7 +58,8 @@ class StepOperator(PipelineOperator):
         default. (An operator's ``resources`` are Airflow's own.)
     :param nodes: how many copies of the job run together.
     :param image: the container image, where the backend runs containers; none: the backend's.
-    :param requirements: Python packages of the job's own environment; none: the backend's.
+    :param requirements: Python packages of the job, as pip writes them: on this machine an environment of its
+        own is made of them, elsewhere the image must have them.
     :param deferrable: wait in the triggerer, without a worker slot; none: for jobs that run elsewhere. False
         where no triggerer runs.
     :param poll_s: seconds between looks at a job that runs elsewhere, 10 at least.
@@ -147,7 +149,7 @@ class StepOperator(PipelineOperator):
         return self.execute(context)
 
     def on_kill(self) -> None:
-        """Cancel the jobs. Airflow calls it on a kill and on ``execution_timeout``, not when a worker dies."""
+        """Cancel the jobs; called on a kill and on ``execution_timeout``, not when a worker dies."""
         for job in self._jobs.values():
             job.cancel()
 
@@ -264,12 +266,16 @@ class StepOperator(PipelineOperator):
     ) -> JobSpec:
         given = {**self.storage_env, **(MLflowHook(self.mlflow_conn_id).env() if self.uses_mlflow else {})}
         mask_secret({key: value for key, value in given.items() if is_secret(key)})
-        code = {} if self._backend.remote else {"MLRETRAIN_CODE_PATHS": self._code_paths(context)}
+        place = (
+            {REQUIREMENTS: "\n".join(self.requirements or ())}
+            if self._backend.remote
+            else {"MLRETRAIN_CODE_PATHS": self._code_paths(context)}
+        )
         return JobSpec(
             name=name,
             request_uri=join_uri(request.output_uri, REQUEST_FILE),
             env={
-                **code,
+                **place,
                 **{key: value for key, value in given.items() if not is_secret(key)},
                 **(self.env or {}),
                 "MLRETRAIN_ATTEMPT": str(number),
