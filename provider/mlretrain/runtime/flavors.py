@@ -103,10 +103,46 @@ def log_model(
     if isinstance(model, ModelInfo):
         return LoggedModel(model_uri=model.model_uri, flavor=None)
     name = flavor_of(model, prediction_method)
+    flavor = _load_flavor(name)
+    with _stored_by_value(user_module), _without_pickle_advice():
+        info = flavor.log_model(**_arguments(name, flavor, model, inputs, prediction_method), name="model")
+    return LoggedModel(model_uri=info.model_uri, flavor=name)
+
+
+def save_model(
+    model: object,
+    path: str,
+    *,
+    inputs: pd.DataFrame,
+    prediction_method: str = "predict",
+    user_module: ModuleType | None = None,
+) -> str:
+    """The URI of ``model`` as :func:`log_model` would keep it, in a new folder at ``path`` instead.
+
+    One that the user's code has logged itself is not saved again: its own URI.
+    """
+    from mlflow.models.model import ModelInfo
+
+    if isinstance(model, ModelInfo):
+        return str(model.model_uri)
+    name = flavor_of(model, prediction_method)
+    flavor = _load_flavor(name)
+    with _stored_by_value(user_module), _without_pickle_advice():
+        flavor.save_model(**_arguments(name, flavor, model, inputs, prediction_method), path=path)
+    return path
+
+
+def _load_flavor(name: str) -> ModuleType:
     try:
-        flavor = importlib.import_module(name)
+        return importlib.import_module(name)
     except ImportError as error:
         raise MissingExtra.of(str(error.name or name), "mlflow") from error
+
+
+def _arguments(
+    name: str, flavor: Any, model: object, inputs: pd.DataFrame, prediction_method: str
+) -> dict[str, Any]:
+    """What the flavour's ``log_model`` and ``save_model`` are both given."""
     arguments: dict[str, Any] = {"python_model" if name == "mlflow.pyfunc" else _argument(flavor): model}
     requirements_of: dict[str, Any] = {}
     if name == "mlflow.sklearn":
@@ -114,15 +150,12 @@ def log_model(
         arguments |= {"pyfunc_predict_fn": prediction_method, "serialization_format": "cloudpickle"}
         requirements_of = {"include_cloudpickle": True}
     inputs = inputs[_used(model, list(inputs.columns))]
-    with _stored_by_value(user_module), _without_pickle_advice():
-        info = flavor.log_model(
-            **arguments,
-            name="model",
-            signature=_signature(model, inputs, prediction_method),
-            input_example=inputs.head(_EXAMPLE_ROWS),
-            pip_requirements=_requirements(flavor.get_default_pip_requirements(**requirements_of)),
-        )
-    return LoggedModel(model_uri=info.model_uri, flavor=name)
+    return {
+        **arguments,
+        "signature": _signature(model, inputs, prediction_method),
+        "input_example": inputs.head(_EXAMPLE_ROWS),
+        "pip_requirements": _requirements(flavor.get_default_pip_requirements(**requirements_of)),
+    }
 
 
 def _used(model: object, columns: list[str]) -> list[str]:

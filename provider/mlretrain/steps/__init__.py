@@ -1,4 +1,4 @@
-"""The measuring steps: validate, profile, train, evaluate. Each runs as one job.
+"""The measuring steps: validate, profile, trial, train, evaluate. Each runs as one job.
 
 A step's module has a frozen dataclass ``Config`` and ``run(config, ctx) -> dict``; the result is plain JSON.
 It is imported when its step runs, so that a job pays only for the libraries of its own step.
@@ -9,6 +9,7 @@ from __future__ import annotations
 STEPS = {
     "validate": "mlretrain.steps.validate",
     "profile": "mlretrain.steps.profile",
+    "trial": "mlretrain.steps.trial",
     "train": "mlretrain.steps.train",
     "evaluate": "mlretrain.steps.evaluate",
 }
