@@ -77,7 +77,7 @@ def _translate(model: type[BaseModel], root: Node, finding: dict[str, Any]) -> S
         path=_dotted(path),
         message=message,
         remedy=remedy,
-        found=f"'{node.raw}'" if node.raw else found,
+        found=f"'{node.raw}'" if node.raw and not context.get("secret") else found,
         allowed=allowed,
     )
 

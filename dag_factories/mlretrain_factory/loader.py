@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlretrain_factory.agreement import check_agreement
 from mlretrain_factory.errors import Position, SpecError, SpecErrors
 from mlretrain_factory.faults import validate
-from mlretrain_factory.inheritance import find_stack, inherited
-from mlretrain_factory.source_map import Node, read_source
+from mlretrain_factory.inheritance import inherited
+from mlretrain_factory.placement import find_placement
+from mlretrain_factory.source_map import Node
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.stack import StackSpec
 from mlretrain_factory.substitution import Substitution
@@ -80,53 +82,25 @@ def load_source(
     :param root: the highest folder that is searched for defaults and stacks.
     """
     written = inherited(path, root)
-    stack_node, substitution, errors = _find_stack(
-        written, path, os.environ if environ is None else environ, root
-    )
-    resolved = _substitute(written, substitution)
-    stack_node = substitution.apply(stack_node) if substitution and stack_node else None
+    placement, errors = find_placement(written, path, os.environ if environ is None else environ, root)
+    substitution = placement.substitution if placement else None
+    resolved = substitution.apply(written) if substitution else written
+    stack_node = placement.as_written() if placement else None
     errors += substitution.errors if substitution else []
     spec = _collect(errors, PipelineSpec, resolved, substitution)
     stack = _collect(errors, StackSpec, stack_node, substitution) if stack_node else None
+    if placement and stack_node and stack:
+        stack_node = placement.effective(stack_node)
+        stack = _collect(errors, StackSpec, stack_node, substitution)
     suite = None
     if spec is not None:
-        errors += _check_agreement(spec, stack, resolved, path)
+        errors += _check_name(spec, resolved, path)
         suite = _read_suite(resolved, errors)
+    if spec is not None and stack is not None and stack_node is not None:
+        errors += check_agreement(spec, stack, resolved, stack_node)
     if errors or spec is None or stack is None:
         raise SpecErrors(dict.fromkeys(errors))
     return PipelineSource(path=path, spec=spec, stack=stack, suite=suite)
-
-
-def _find_stack(
-    written: Node, path: Path, environ: Mapping[str, str], root: Path | None
-) -> tuple[Node | None, Substitution | None, list[SpecError]]:
-    name = written.get("stack")
-    if name is None or not isinstance(name.value, str):
-        return None, None, []
-    try:
-        file = find_stack(name, path, root)
-        node = read_source(file)
-    except SpecErrors as problem:
-        return None, None, list(problem.errors)
-    allowed = node.get("env")
-    substitution = Substitution(
-        [_variables(written), _variables(node)],
-        allowed=[each for each in allowed.data if isinstance(each, str)]
-        if allowed and isinstance(allowed.value, list)
-        else [],
-        environ=environ,
-        stack_file=f"stacks/{file.name}",
-    )
-    return node, substitution, []
-
-
-def _variables(node: Node) -> Mapping[str, Node]:
-    found = node.get("vars")
-    return found.value if found and isinstance(found.value, dict) else {}
-
-
-def _substitute(written: Node, substitution: Substitution | None) -> Node:
-    return substitution.apply(written) if substitution else written
 
 
 def _collect(errors: list[SpecError], model: type[Any], node: Node, substitution: Substitution | None) -> Any:
@@ -143,30 +117,20 @@ def _collect(errors: list[SpecError], model: type[Any], node: Node, substitution
         return None
 
 
-def _check_agreement(
-    spec: PipelineSpec, stack: StackSpec | None, node: Node, path: Path
-) -> Iterator[SpecError]:
+def _check_name(spec: PipelineSpec, node: Node, path: Path) -> list[SpecError]:
     name = node.get("pipeline")
     expected = pipeline_name(path)
-    if path.name.endswith(SUFFIXES) and spec.pipeline != expected:
-        yield SpecError(
-            position=name.position if name else Position(str(path)),
-            path="pipeline",
-            message="the pipeline is not named like its file",
-            found=f"'{spec.pipeline}'",
-            allowed=f"'{expected}'",
-            remedy=f"Rename the file to `{spec.pipeline}{SUFFIXES[0]}`, or the pipeline.",
-        )
-    if stack is not None and stack.serving is None and spec.deploy.strategy != "none":
-        strategy = node.get("deploy", "strategy")
-        yield SpecError(
-            position=strategy.position if strategy else Position(str(path)),
-            path="deploy.strategy",
-            message=f"the stack `{spec.stack}` serves nothing",
-            found=f"'{spec.deploy.strategy}'",
-            allowed="none",
-            remedy=f"Add `serving: {{conn_id: …}}` to stacks/{spec.stack}.yaml.",
-        )
+    if not path.name.endswith(SUFFIXES) or spec.pipeline == expected:
+        return []
+    fault = SpecError(
+        position=name.position if name else Position(str(path)),
+        path="pipeline",
+        message="the pipeline is not named like its file",
+        found=f"'{spec.pipeline}'",
+        allowed=f"'{expected}'",
+        remedy=f"Rename the file to `{spec.pipeline}{SUFFIXES[0]}`, or the pipeline.",
+    )
+    return [fault]
 
 
 def _refuse_second(source: PipelineSource, sources: Mapping[str, PipelineSource]) -> None:

@@ -27,6 +27,7 @@ OPERATORS = {
     "ValidateDataOperator": "mlretrain_provider.operators.data:ValidateDataOperator",
     "DataGateOperator": "mlretrain_provider.operators.data:DataGateOperator",
     "TrainModelOperator": "mlretrain_provider.operators.training:TrainModelOperator",
+    "TuneModelOperator": "mlretrain_provider.operators.tuning:TuneModelOperator",
     "EvaluateModelOperator": "mlretrain_provider.operators.training:EvaluateModelOperator",
     "RegisterModelOperator": "mlretrain_provider.operators.registry:RegisterModelOperator",
     "PromotionGateOperator": "mlretrain_provider.operators.registry:PromotionGateOperator",

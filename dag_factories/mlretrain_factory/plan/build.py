@@ -6,6 +6,7 @@ from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan import rules
 from mlretrain_factory.plan.candidate import candidate_tasks
 from mlretrain_factory.plan.describe import describe
+from mlretrain_factory.plan.jobs import shared_by_jobs
 from mlretrain_factory.plan.model import DagKind, DagPlan, FormField, Plan, TaskPlan
 from mlretrain_factory.plan.rollout import rollout_tasks
 from mlretrain_factory.plan.watch import watch_tasks
@@ -77,7 +78,7 @@ def _dag(source: PipelineSource, kind: DagKind, tasks: list[TaskPlan]) -> DagPla
             "artifacts_uri": stack.artifacts_uri,
             "mlflow_conn_id": stack.registry.conn_id,
             **({"storage_conn_id": stack.storage.conn_id} if stack.storage else {}),
-            **({"backend": stack.backend} if kind != "rollback" else {}),
+            **(shared_by_jobs(source) if kind != "rollback" else {}),
             "retries": ACT_RETRIES,
         },
         tasks=tuple(tasks),

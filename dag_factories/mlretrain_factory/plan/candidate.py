@@ -6,7 +6,9 @@ from typing import Any
 
 from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan import rules
+from mlretrain_factory.plan.jobs import evaluation_job, job, training_job
 from mlretrain_factory.plan.model import TaskPlan, output
+from mlretrain_factory.spec.tuning import direction_of
 
 
 def candidate_tasks(source: PipelineSource) -> list[TaskPlan]:
@@ -17,8 +19,10 @@ def candidate_tasks(source: PipelineSource) -> list[TaskPlan]:
     )
     tasks = [data, *_validation(source)]
     dataset = tasks[-1].task_id
+    search = _search(source, dataset)
     tasks += [
-        _train(source, dataset),
+        *search,
+        _train(source, dataset, tuned=bool(search)),
         TaskPlan(
             task_id="evaluate",
             operator="EvaluateModelOperator",
@@ -28,6 +32,7 @@ def candidate_tasks(source: PipelineSource) -> list[TaskPlan]:
                 "metrics": list(spec.evaluate.metrics),
                 "slices": list(spec.evaluate.slices),
                 **rules.optional("confidence", rules.confidence(spec)),
+                **evaluation_job(source, spec.evaluate.resources),
             },
             upstream=("train",),
         ),
@@ -64,6 +69,7 @@ def _validation(source: PipelineSource) -> list[TaskPlan]:
                 "expectations": [rules.given(each) for each in section.expectations],
                 **rules.optional("suite", source.suite),
                 "on_failure": section.on_failure,
+                **job(source, section.resources),
             },
             upstream=("resolve_data",),
         ),
@@ -76,27 +82,64 @@ def _validation(source: PipelineSource) -> list[TaskPlan]:
     ]
 
 
-def _train(source: PipelineSource, dataset: str) -> TaskPlan:
-    data, train = source.spec.data, source.spec.train
+def _search(source: PipelineSource, dataset: str) -> list[TaskPlan]:
+    spec, tune = source.spec, source.spec.train.tune
+    if tune is None:
+        return []
+    metric = tune.metric or spec.evaluate.metrics[0]
+    search = {
+        "space": {name: rules.written(each) for name, each in tune.space.items()},
+        "sampler": tune.sampler,
+        "trials": tune.trials,
+        "parallelism": tune.parallelism,
+        "metric": metric,
+        "direction": tune.direction or direction_of(metric),
+        "validation_fraction": tune.validation_fraction,
+        **rules.optional("study_conn_id", tune.storage and tune.storage.conn_id),
+        **rules.optional("timeout_s", tune.timeout and tune.timeout.total_seconds()),
+    }
+    return [
+        TaskPlan(
+            task_id="tune",
+            operator="TuneModelOperator",
+            args={**_training(source, dataset), **search},
+            upstream=(dataset,),
+            retries=spec.train.retries,
+        )
+    ]
+
+
+def _train(source: PipelineSource, dataset: str, *, tuned: bool) -> TaskPlan:
+    train = source.spec.train
     return TaskPlan(
         task_id="train",
         operator="TrainModelOperator",
         args={
-            "dataset": output(dataset),
-            "target": data.target,
-            **rules.optional("entrypoint", train.entrypoint),
-            **rules.optional("command", train.command and list(train.command)),
-            "hyperparameters": dict(train.params),
-            "features": rules.given(data.features),
-            "holdout": rules.given(data.holdout),
-            **rules.optional("time_column", data.training.time_column),
-            "prediction_method": train.prediction_method,
+            **_training(source, dataset),
+            **({"tuning": output("tune")} if tuned else {}),
             **_profile(source),
         },
-        upstream=(dataset,),
+        upstream=("tune" if tuned else dataset,),
         retries=train.retries,
         timeout_s=train.timeout.total_seconds() if train.timeout else None,
     )
+
+
+def _training(source: PipelineSource, dataset: str) -> dict[str, Any]:
+    """What a training learns, from what, by what; trials and the final fit alike."""
+    data, train = source.spec.data, source.spec.train
+    return {
+        "dataset": output(dataset),
+        "target": data.target,
+        **rules.optional("entrypoint", train.entrypoint),
+        **rules.optional("command", train.command and list(train.command)),
+        "hyperparameters": dict(train.params),
+        "features": rules.given(data.features),
+        "holdout": rules.given(data.holdout),
+        **rules.optional("time_column", data.training.time_column),
+        "prediction_method": train.prediction_method,
+        **training_job(source, train.resources),
+    }
 
 
 def _profile(source: PipelineSource) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from mlretrain_factory.plan.model import DagKind
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.promotion import GateSpec
 from mlretrain_factory.spec.quantity import format_duration
+from mlretrain_factory.spec.tuning import TuningSpec, direction_of
 
 _BAD_DATA = {
     "fail": "Data that fails validation fails the run.",
@@ -53,10 +54,19 @@ def _retrain(spec: PipelineSpec) -> list[str]:
     return [
         f"Trains on `{training.uri}`{window}; predicts `{spec.data.target}`.",
         *([_BAD_DATA[checks.on_failure]] if checks else []),
+        *([_describe_search(spec.train.tune, spec.evaluate.metrics[0])] if spec.train.tune else []),
         f"Promoted when {'; '.join(describe_gate(gate) for gate in spec.promote.gates)}.",
         rollout,
         "Triggered by hand, it trains on the data up to the form's Logical Date.",
     ]
+
+
+def _describe_search(tune: TuningSpec, first_metric: str) -> str:
+    metric = tune.metric or first_metric
+    best = "highest" if (tune.direction or direction_of(metric)) == "maximize" else "lowest"
+    names = ", ".join(f"`{name}`" for name in sorted(tune.space))
+    at_a_time = f", {tune.parallelism} at a time" if tune.parallelism > 1 else ""
+    return f"Searches {names} in {tune.trials} trials{at_a_time} for the {best} `{metric}`."
 
 
 def _monitor(spec: PipelineSpec) -> list[str]:

@@ -15,7 +15,7 @@ def explain(plan: Plan) -> str:
 
 
 def _dag(dag: DagPlan) -> str:
-    lines = [f"{dag.dag_id}: {_when(dag.schedule)}"]
+    lines = [f"{dag.dag_id}: {_when(dag.schedule)}", *_where(dag)]
     lines += [f"  {line}" for line in dag.doc_md.splitlines() if line.startswith("- ")]
     lines += [f"  {i:2}. {_task(task)}" for i, task in enumerate(dag.tasks, start=1)]
     return "\n".join(lines)
@@ -27,6 +27,17 @@ def _when(schedule: SchedulePlan | None) -> str:
     if schedule.cron:
         return f"{schedule.cron} ({schedule.timezone})"
     return f"when updated: {', '.join(schedule.assets)}"
+
+
+def _where(dag: DagPlan) -> list[str]:
+    """The backend of the jobs and its options; nothing for a DAG without jobs."""
+    if "backend" not in dag.defaults:
+        return []
+    names = ("image", "poll_s", "deferrable")
+    options = {**dag.defaults.get("backend_options", {})}
+    options |= {name: dag.defaults[name] for name in names if name in dag.defaults}
+    told = ", ".join(f"{name}={_value(value)}" for name, value in sorted(options.items()))
+    return [f"  jobs on {dag.defaults['backend']}{f': {told}' if told else ''}"]
 
 
 def _task(task: TaskPlan) -> str:

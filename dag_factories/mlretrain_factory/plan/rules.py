@@ -23,6 +23,12 @@ def given(section: BaseModel, *, exclude: set[str] | None = None) -> dict[str, A
     return data
 
 
+def written(section: BaseModel) -> dict[str, Any]:
+    """The section's keys as they were written."""
+    data: dict[str, Any] = section.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    return data
+
+
 def data_window(section: TrainingDataSpec | WindowDataSpec) -> dict[str, Any]:
     """Where data is and which of it; the window in seconds."""
     window = {"window": section.window.total_seconds()} if section.window else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan import rules
+from mlretrain_factory.plan.jobs import job
 from mlretrain_factory.plan.model import TaskPlan, output
 
 
@@ -21,6 +22,7 @@ def watch_tasks(source: PipelineSource) -> list[TaskPlan]:
             args={
                 **rules.data_window(monitor.data),
                 **rules.optional("columns", {"exclude": exclude} if exclude else None),
+                **job(source, monitor.resources),
             },
         ),
         TaskPlan(

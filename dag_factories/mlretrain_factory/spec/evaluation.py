@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from mlretrain.metrics import HIGHER_IS_BETTER
 from mlretrain_factory.errors import nearest
+from mlretrain_factory.spec.resources import Resources
 from mlretrain_factory.spec.section import Section, fault
 
 
@@ -33,4 +34,7 @@ class EvaluationSpec(Section):
     metrics: tuple[Metric, ...] = Field(min_length=1, description="Metrics to compute.")
     slices: tuple[str, ...] = Field(
         default=(), description="Columns by whose values the metrics are also computed."
+    )
+    resources: Resources | None = Field(
+        default=None, description="A class of the stack, or `{class, cpu, memory, gpu}`."
     )

@@ -10,6 +10,7 @@ from mlretrain.drift.metrics import Method
 from mlretrain_factory.errors import nearest
 from mlretrain_factory.spec.data import Format
 from mlretrain_factory.spec.quantity import Duration
+from mlretrain_factory.spec.resources import Resources
 from mlretrain_factory.spec.schedule import ScheduleSpec
 from mlretrain_factory.spec.section import Section, Unsupported, Uri, fault
 
@@ -96,4 +97,7 @@ class MonitoringSpec(Section):
     schedule: ScheduleSpec | None = Field(default=None, description="When; left out: by hand.")
     data: WindowDataSpec = Field(description="Where the current data is.")
     drift: DriftSpec = Field(default=DriftSpec(), description="When a window has drifted.")
+    resources: Resources | None = Field(
+        default=None, description="A class of the stack, or `{class, cpu, memory, gpu}`."
+    )
     performance: Unsupported = Field(default=None, description="Quality on late labels. Not in this version.")

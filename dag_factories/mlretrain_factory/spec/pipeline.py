@@ -40,6 +40,9 @@ class PipelineSpec(Section):
         description="Name of pipeline, registered model and experiment; the file is `<name>.pipeline.yaml`."
     )
     stack: Name = Field(description="Where it runs: the name of a file `stacks/<name>.yaml`.")
+    team: Name | None = Field(
+        default=None, description="Whose it is: one of the stack's `teams`; left out: the stack as it is."
+    )
     description: str = Field(default="", description="What the model is for; shown in Airflow.")
     owner: str = Field(
         default="airflow", min_length=1, description="Who is asked when it fails; shown in Airflow."

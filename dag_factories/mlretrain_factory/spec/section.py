@@ -22,22 +22,30 @@ def fault(
     at: tuple[str | int, ...] = (),
     found: str | None = None,
     allowed: str | None = None,
+    secret: bool = False,
 ) -> PydanticCustomError:
     """The error that a validator raises.
 
     :param at: keys from the validated value down to the one at fault.
+    :param secret: nothing of the value may be shown, not even as it is written.
     """
-    context = {"message": message, "remedy": remedy, "at": at, "found": found, "allowed": allowed}
+    context: dict[str, Any] = {"message": message, "remedy": remedy, "at": at, "secret": secret}
+    context |= {"found": found, "allowed": allowed}
     return PydanticCustomError("fault", "{message}", context)
 
 
-def _refuse(value: Any) -> Any:
-    if value is not None:
-        raise fault("not supported by this version", remedy="Remove this key.", found="a value")
-    return value
+def refuse(remedy: str) -> BeforeValidator:
+    """Refuses a key of a later version, whatever its value; ``remedy`` says what to do instead."""
+
+    def check(value: Any) -> Any:
+        if value is not None:
+            raise fault("not supported by this version", remedy=remedy, found="a value")
+        return value
+
+    return BeforeValidator(check)
 
 
-Unsupported = Annotated[None, BeforeValidator(_refuse), WithJsonSchema({"type": "null"})]
+Unsupported = Annotated[None, refuse("Remove this key."), WithJsonSchema({"type": "null"})]
 """A key of a later version: known, described and refused."""
 
 
@@ -52,12 +60,14 @@ def later(*names: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def text(accepts: Callable[[str], bool], message: str, remedy: str) -> AfterValidator:
+def text(
+    accepts: Callable[[str], bool], message: str, remedy: str, *, secret: bool = False
+) -> AfterValidator:
     """Checks a text; ``message`` and ``remedy`` say what is wrong with one that is not accepted."""
 
     def check(value: str) -> str:
         if not accepts(value):
-            raise fault(message, remedy=remedy, found=f"'{value}'")
+            raise fault(message, remedy=remedy, found=None if secret else f"'{value}'", secret=secret)
         return value
 
     return AfterValidator(check)

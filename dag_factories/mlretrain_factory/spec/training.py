@@ -2,12 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, WithJsonSchema, model_validator
 
+from mlretrain_factory.spec.backend import Image
+from mlretrain_factory.spec.environ import looks_secret
 from mlretrain_factory.spec.quantity import Duration
-from mlretrain_factory.spec.section import Entrypoint, Section, Unsupported, fault
+from mlretrain_factory.spec.resources import TrainingResources
+from mlretrain_factory.spec.section import Entrypoint, Section, fault, refuse, text
+from mlretrain_factory.spec.tuning import TuningSpec
+
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[^\]\n]*\])?\s*([<>=!~(@;][^\n]*)?")
+
+
+def _is_requirement(value: str) -> bool:
+    return bool(_REQUIREMENT.fullmatch(value)) and not looks_secret(value)
+
+
+Requirement = Annotated[
+    str,
+    text(
+        _is_requirement,
+        "not a requirement, or one that holds a password",
+        "Write `name==version`; options and indexes belong into pip's own settings.",
+        secret=True,
+    ),
+]
+"""A package as pip writes it: ``xgboost==3.1``."""
+
+
+_ForeignImage = Annotated[
+    None,
+    refuse("Give `entrypoint` or `command`, and the image as `environment: {image: …}`."),
+    WithJsonSchema({"type": "null"}),
+]
+
+
+class EnvironmentSpec(Section):
+    """What a training needs beside its code; candidate and champion are evaluated in the same."""
+
+    requirements: tuple[Requirement, ...] = Field(
+        default=(),
+        description="Packages: of a cached virtual environment (`local`), of `mlretrain image` (others).",
+    )
+    image: Image | None = Field(
+        default=None, description="Container image, where the stack's backend runs images."
+    )
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> EnvironmentSpec:
+        if not self.requirements and self.image is None:
+            raise fault("an empty environment", remedy="Add `requirements` or `image`, or remove it.")
+        return self
 
 
 class TrainingSpec(Section):
@@ -33,13 +81,17 @@ class TrainingSpec(Section):
     retries: int = Field(
         default=2, ge=0, le=20, description="Further tries when a failure may pass by itself."
     )
-    image: Unsupported = Field(
-        default=None, description="A container image to train in. Not in this version."
+    image: _ForeignImage = Field(
+        default=None, description="A container instead of both. Not in this version; see `environment.image`."
     )
-    tune: Unsupported = Field(default=None, description="Search for hyper-parameters. Not in this version.")
-    resources: Unsupported = Field(default=None, description="CPU, memory and GPU. Not in this version.")
-    environment: Unsupported = Field(
-        default=None, description="The job's Python packages. Not in this version."
+    environment: EnvironmentSpec | None = Field(
+        default=None, description="Packages and image; left out: the worker's, or the stack's image."
+    )
+    resources: TrainingResources | None = Field(
+        default=None, description="A class of the stack, or `{class, cpu, memory, gpu, nodes}`."
+    )
+    tune: TuningSpec | None = Field(
+        default=None, description="Search for parameters first; left out: train with `params` as they are."
     )
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from mlretrain_factory.errors import nearest
+from mlretrain_factory.spec.resources import Resources
 from mlretrain_factory.spec.section import Section, fault
 
 Severity = Literal["info", "warning", "critical"]
@@ -63,6 +64,9 @@ class ValidationSpec(Section):
     on_failure: Literal["fail", "warn", "skip", "quarantine"] = Field(
         default="fail",
         description="`fail` the run, `warn` and go on, `skip` the rest, or `quarantine` the rows at fault.",
+    )
+    resources: Resources | None = Field(
+        default=None, description="A class of the stack, or `{class, cpu, memory, gpu}`."
     )
 
     @model_validator(mode="after")

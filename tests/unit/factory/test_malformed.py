@@ -1,4 +1,4 @@
-"""Seventy malformed pipelines: one message each, with place and remedy, and nothing in them executes."""
+"""A hundred malformed pipelines: one message each, with place and remedy, and nothing in them executes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,156 @@
+"""What a pipeline asks for, and whether its stack has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mlretrain_factory.errors import Position, SpecError, nearest
+from mlretrain_factory.source_map import Node
+from mlretrain_factory.spec.backend import OURS, KubernetesSpec, SagemakerSpec
+from mlretrain_factory.spec.pipeline import PipelineSpec
+from mlretrain_factory.spec.resources import DEFAULT_CLASS, ResourceClassSpec, ResourcesSpec
+from mlretrain_factory.spec.stack import StackSpec
+
+_ON_THE_NETWORK = "Write `s3://…`"
+
+
+def check_agreement(spec: PipelineSpec, stack: StackSpec, pipeline: Node, place: Node) -> Iterator[SpecError]:
+    """Every point in which pipeline and stack do not fit.
+
+    :param pipeline: the pipeline as written, for positions.
+    :param place: the stack as written, with its team's part.
+    """
+    yield from _check_serving(spec, stack, pipeline)
+    yield from _check_classes(spec, stack, pipeline)
+    match stack.section:
+        case KubernetesSpec():
+            yield from _check_image(spec, stack, place)
+            if not stack.kubernetes.volumes:
+                remedy = f"{_ON_THE_NETWORK}, or give `kubernetes.volumes` that hold the folder."
+                yield from _check_places(spec, stack, pipeline, place, remedy)
+        case SagemakerSpec():
+            yield from _check_image(spec, stack, place)
+            yield from _check_places(spec, stack, pipeline, place, f"{_ON_THE_NETWORK}.")
+            yield from _check_sagemaker(spec, stack, place)
+    if stack.options and stack.backend in OURS:
+        yield _fault(
+            place,
+            ("options",),
+            "`options` are for a third party's backend",
+            f"Write them below `{stack.backend}:`.",
+        )
+
+
+def _check_serving(spec: PipelineSpec, stack: StackSpec, pipeline: Node) -> Iterator[SpecError]:
+    if stack.serving is None and spec.deploy.strategy != "none":
+        yield _fault(
+            pipeline,
+            ("deploy", "strategy"),
+            f"the stack `{spec.stack}` serves nothing",
+            f"Add `serving: {{conn_id: …}}` to stacks/{spec.stack}.yaml.",
+            found=f"'{spec.deploy.strategy}'",
+            allowed="none",
+        )
+
+
+def _check_classes(spec: PipelineSpec, stack: StackSpec, pipeline: Node) -> Iterator[SpecError]:
+    known = {DEFAULT_CLASS, *stack.resources}
+    for section, resources in _asked(spec).items():
+        if resources is None or resources.name is None or resources.name in known:
+            continue
+        written = pipeline.get(section, "resources")
+        inline = ("class",) if written and isinstance(written.value, dict) else ()
+        yield _fault(
+            pipeline,
+            (section, "resources", *inline),
+            f"the stack `{spec.stack}` has no such resource class",
+            nearest(resources.name, known, f"Add it to `resources:` in stacks/{spec.stack}.yaml."),
+            found=f"'{resources.name}'",
+            allowed=", ".join(sorted(known)),
+        )
+
+
+def _asked(spec: PipelineSpec) -> dict[str, ResourcesSpec | None]:
+    """What each section with a job asks for."""
+    validation = {"validate": spec.validation.resources} if spec.validation else {}
+    monitor = {"monitor": spec.monitor.resources} if spec.monitor else {}
+    return {"train": spec.train.resources, "evaluate": spec.evaluate.resources, **validation, **monitor}
+
+
+def _class_of(resources: ResourcesSpec | None) -> str:
+    return resources.name if resources and resources.name else DEFAULT_CLASS
+
+
+def _check_image(spec: PipelineSpec, stack: StackSpec, place: Node) -> Iterator[SpecError]:
+    section, environment = stack.section, spec.train.environment
+    own = section.image if isinstance(section, (KubernetesSpec, SagemakerSpec)) else None
+    if not (own or stack.image or (environment and environment.image)):
+        yield _fault(
+            place,
+            ("backend",),
+            f"jobs on `{stack.backend}` need an image",
+            "Add `image: …`, or `train.environment.image` to the pipeline; `mlretrain image` makes one.",
+        )
+
+
+def _check_places(
+    spec: PipelineSpec, stack: StackSpec, pipeline: Node, place: Node, remedy: str
+) -> Iterator[SpecError]:
+    message = f"a job on `{stack.backend}` cannot read this machine's files"
+    places: list[tuple[Node, tuple[str, ...], str]] = [(place, ("artifacts_uri",), stack.artifacts_uri)]
+    places.append((pipeline, ("data", "training", "uri"), spec.data.training.uri))
+    if spec.monitor:
+        places.append((pipeline, ("monitor", "data", "uri"), spec.monitor.data.uri))
+    for node, path, uri in places:
+        if uri.startswith("file://"):
+            yield _fault(node, path, message, remedy, found=f"'{uri}'", allowed="s3://…")
+
+
+def _check_sagemaker(spec: PipelineSpec, stack: StackSpec, place: Node) -> Iterator[SpecError]:
+    section = stack.sagemaker
+    if section.role_arn is None:
+        remedy = "Add `sagemaker: {role_arn: …}`: the IAM role of the jobs."
+        at = "sagemaker" if place.get("sagemaker") else "backend"
+        yield _fault(place, (at,), "SageMaker needs a role", remedy, key="sagemaker.role_arn")
+    if bool(section.subnets) != bool(section.security_group_ids):
+        given, other = ("subnets", "security_group_ids")[:: 1 if section.subnets else -1]
+        yield _fault(place, ("sagemaker", given), f"`{given}` need `{other}`", f"Add `{other}`.")
+    if section.network_isolation:
+        remedy = "Remove it; set `subnets` and `security_group_ids` of a VPC whose only way out is to S3."
+        message = "an isolated job cannot reach S3, where its request is"
+        yield _fault(place, ("sagemaker", "network_isolation"), message, remedy)
+    for step, resources in _asked(spec).items():
+        chosen = stack.resources.get(_class_of(resources), ResourceClassSpec())
+        if not (section.instance_type or (chosen.sagemaker and chosen.sagemaker.instance_type)):
+            at = "sagemaker" if place.get("sagemaker") else "backend"
+            remedy = "Add `instance_type: ml.m5.xlarge`, here or in a resource class."
+            message = f"SageMaker needs an instance type for `{step}`"
+            yield _fault(place, (at,), message, remedy, key="sagemaker.instance_type")
+            return
+
+
+def _fault(
+    root: Node,
+    path: tuple[str, ...],
+    message: str,
+    remedy: str,
+    *,
+    key: str | None = None,
+    found: str | None = None,
+    allowed: str | None = None,
+) -> SpecError:
+    """A fault at ``path``, or at the nearest key above it that is written.
+
+    :param key: the path of a key that is missing; none: ``path``.
+    """
+    written = (root.get(*path[:depth]) for depth in range(len(path), 0, -1))
+    node = next((each for each in written if each), root)
+    is_container = isinstance(node.value, (dict, list))
+    return SpecError(
+        position=(node.key or Position(node.position.file)) if is_container else node.position,
+        path=key or ".".join(path),
+        message=message,
+        remedy=remedy,
+        found=f"'{node.raw}'" if node.raw else found,
+        allowed=allowed,
+    )
