@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlretrain_provider.backends import process
+from mlretrain.runtime import process
 from mlretrain_provider.backends.local import LocalBackend
 
 pytestmark = pytest.mark.integration
@@ -65,7 +64,7 @@ def worker(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         each.kill()
         each.communicate()
     for pid in started(tmp_path):
-        process.end_group(os.getpgid(pid), lambda: False, grace_s=0) if process.started_at(pid) else None
+        process.kill([pid])
 
 
 def test_a_worker_that_is_told_to_stop_takes_its_job_with_it(
