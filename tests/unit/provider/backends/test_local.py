@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mlretrain.ports import JobSpec, JobStatus
+from mlretrain.ports import JobSpec, JobStatus, Resources
 from mlretrain.runtime import process
 from mlretrain_provider.backends.local import KEPT_S, LocalBackend
 
@@ -211,3 +213,142 @@ def test_what_ended_long_ago_is_removed_and_what_runs_is_not(tmp_path: Path) -> 
     assert not Path(ended).exists()
     assert jobs.status(running).state == "running"
     jobs.cancel(running)
+
+
+def python_backend(tmp_path: Path, program: str, **options: object) -> LocalBackend:
+    """A backend whose jobs run ``program``."""
+    return LocalBackend(tmp_path / "jobs", command=(sys.executable, "-c", program), **options)  # type: ignore[arg-type]
+
+
+def test_a_job_that_takes_more_memory_than_its_own_is_killed_and_the_limit_named(tmp_path: Path) -> None:
+    greedy = "kept = []\nwhile True: kept.append(bytearray(8 << 20)); import time; time.sleep(0.02)"
+    jobs = python_backend(tmp_path, greedy)
+    status = end_of(jobs, jobs.submit(job(resources=Resources(memory=96 << 20))))
+    reason = "OOMKilled: the job used more than its 96Mi"
+    assert status == JobStatus(state="failed", exit_code=137, reason=reason)
+
+
+def test_memory_that_children_take_or_share_is_the_jobs(tmp_path: Path) -> None:
+    shared = """
+import os, time
+kept = bytearray(os.urandom(1 << 20)) * 64
+children = [os.fork() for _ in range(3)] if os.environ["WHAT"] == "shares" else []
+if 0 not in children and os.environ["WHAT"] == "spends":
+    if os.fork() == 0:
+        more = bytearray(os.urandom(1 << 20)) * 64
+        time.sleep(60)
+time.sleep(1.0)
+"""
+    jobs = python_backend(tmp_path, shared)
+    limit = Resources(memory=110 << 20)
+    shares = jobs.submit(job(name="shares", env={"WHAT": "shares"}, resources=limit))
+    spends = jobs.submit(job(name="spends", env={"WHAT": "spends"}, resources=limit))
+    assert end_of(jobs, shares).state == "succeeded"  # three children with the same 64 MiB
+    assert "OOMKilled" in str(end_of(jobs, spends).reason)
+
+
+def test_jobs_get_processors_of_their_own_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor cannot be shared out")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    says = "print(os.sched_getaffinity(0), os.environ['OMP_NUM_THREADS'], flush=True)"
+    jobs = python_backend(tmp_path, f"import os, time; {says}; time.sleep(60)")
+    handles = [jobs.submit(job(name=name, resources=Resources(cpu=0.5))) for name in ("a", "b")]
+    until(lambda: all(jobs.logs(each, "")[0] for each in handles))
+    said = [jobs.logs(each, "")[0] for each in handles]
+    for each in handles:
+        jobs.cancel(each)
+    assert said[0] != said[1]
+    assert {each.split()[-1] for each in said} == {"1"}
+
+
+def test_nodes_know_each_other_and_write_whole_lines(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from mlretrain.runtime.node import Node
+node = Node.of(os.environ)
+assert (os.environ["RANK"], os.environ["WORLD_SIZE"]) == (str(node.rank), str(node.world_size))
+for number in range(200):
+    sys.stdout.write(f"line {number} "); sys.stdout.flush(); sys.stdout.write("x" * 50 + "\\n")
+sys.stdout.write(f"{node.master_addr}:{node.master_port}")
+"""
+    jobs = python_backend(tmp_path, program)
+    handle = jobs.submit(job(nodes=3))
+    assert end_of(jobs, handle) == JobStatus(state="succeeded", exit_code=0)
+    lines = jobs.logs(handle, "")[0].splitlines()
+    for rank in range(3):
+        *own, last = [line.removeprefix(f"[{rank}] ") for line in lines if line.startswith(f"[{rank}] ")]
+        assert own == [f"line {number} {'x' * 50}" for number in range(200)]
+        assert last.startswith("127.0.0.1:")
+    assert len(lines) == 3 * 201
+    assert len({line.split()[-1] for line in lines if "127.0" in line}) == 1
+
+
+def test_a_node_that_fails_ends_the_others_and_is_named(tmp_path: Path) -> None:
+    first = (
+        f'[ "$RANK" = 1 ] && while [ ! -e {tmp_path}/0 -o ! -e {tmp_path}/2 ]; do sleep 0.01; done && exit 11'
+    )
+    rest = f"trap 'echo asked; exit 20' TERM; touch {tmp_path}/$RANK; sleep 60 & wait"
+    jobs = backend(tmp_path, f"{first}; {rest}")
+    handle = jobs.submit(job(nodes=3))
+    assert end_of(jobs, handle) == JobStatus(
+        state="failed", exit_code=11, reason="node 1 of 3 exited with status 11"
+    )
+    assert sorted(jobs.logs(handle, "")[0].splitlines()) == ["[0] asked", "[2] asked"]
+
+
+def test_what_a_job_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    daemon = f"setsid sh -c 'sleep 60 & echo $! > {tmp_path}/daemon; wait' &"
+    jobs = backend(tmp_path, f"{daemon} while [ ! -s {tmp_path}/daemon ]; do sleep 0.01; done")
+    assert end_of(jobs, jobs.submit(job())).state == "succeeded"
+    assert process.started_at(int((tmp_path / "daemon").read_text())) is None
+
+
+@pytest.mark.parametrize("asked_to_stop", [False, True])
+def test_a_job_whose_supervisor_is_killed_has_vanished_with_all_its_processes(
+    tmp_path: Path, asked_to_stop: bool
+) -> None:
+    jobs = backend(tmp_path, f"setsid sleep 60 & echo $! > {tmp_path}/child; wait")
+    handle = jobs.submit(job())
+    until(lambda: (tmp_path / "child").exists() and bool((tmp_path / "child").read_text()))
+    if asked_to_stop:
+        (Path(handle) / "cancel.json").write_text("10")
+    os.kill(json.loads((Path(handle) / "job.json").read_text())["pid"], signal.SIGKILL)
+    status = end_of(jobs, handle)
+    assert status == (
+        JobStatus(state="cancelled", reason="cancelled")
+        if asked_to_stop
+        else JobStatus(state="failed", reason="the job vanished without leaving an exit status")
+    )
+    until(lambda: process.started_at(int((tmp_path / "child").read_text())) is None)
+    assert jobs.status(handle) == status
+
+
+def test_a_machine_that_shuts_down_has_not_cancelled_the_job(tmp_path: Path) -> None:
+    jobs = backend(tmp_path, f"trap 'exit 20' TERM; touch {tmp_path}/up; sleep 60 & wait")
+    handle = jobs.submit(job())
+    until((tmp_path / "up").exists)
+    os.kill(json.loads((Path(handle) / "job.json").read_text())["pid"], signal.SIGTERM)
+    assert end_of(jobs, handle) == JobStatus(
+        state="failed", exit_code=20, reason="the job was told to stop by SIGTERM"
+    )
+
+
+def test_a_command_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    jobs = LocalBackend(tmp_path / "jobs", command=("no-such-program",))
+    assert end_of(jobs, jobs.submit(job())) == JobStatus(
+        state="failed",
+        exit_code=127,
+        reason="the command cannot be started: no-such-program: No such file or directory",
+    )
+
+
+def test_an_image_is_not_used_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    jobs = backend(tmp_path, "true")
+    with caplog.at_level("INFO"):
+        assert end_of(jobs, jobs.submit(job(image="registry/team/churn:3"))).state == "succeeded"
+    assert caplog.messages == [
+        "The local backend runs churn-train-abc without its image registry/team/churn:3."
+    ]
