@@ -1,7 +1,8 @@
 """``python -m mlretrain.runtime [REQUEST_URI]``: one step as one process; the exit code says how it ended.
 
 Environment: ``MLRETRAIN_REQUEST_URI`` (unless given as argument), ``MLRETRAIN_ATTEMPT`` (default 1),
-``MLRETRAIN_CODE_PATHS`` (folders with the user's code, as in ``PATH``).
+``MLRETRAIN_CODE_PATHS`` (folders with the user's code, as in ``PATH``), and for several nodes that of
+:mod:`mlretrain.runtime.node`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from mlretrain.errors import ConfigError, MlretrainError
+from mlretrain.runtime.node import Node
 from mlretrain.runtime.runner import redact, run_step
 
 GC_THRESHOLD = 500_000
@@ -30,6 +32,9 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     )
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     try:
+        node = Node.of(env)
+        if node.world_size > 1:  # what the user's libraries look for, whatever the platform calls it
+            os.environ.update(node.env())
         return run_step(_request_uri(argv, env), attempt=_attempt(env), env=env).exit_code
     except MlretrainError as error:
         logging.getLogger("mlretrain").error("%s", redact(str(error), env))

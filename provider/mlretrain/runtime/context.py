@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from mlretrain.errors import ContractError, NotFound
 from mlretrain.ports import ArtifactStore
 from mlretrain.runtime.contract import StepOutput, StepRequest
+from mlretrain.runtime.node import Node
 from mlretrain.runtime.store import join_uri
 
 _CHECKPOINTS = "checkpoints"
@@ -25,9 +26,22 @@ class JobContext:
     """What code may do while its job runs: keep what it has so far, find it again, tell how far it is.
 
     :param store: rooted at the request's ``output_uri``.
+    :param node: which of several copies of the job this is. They share the folder of checkpoints: each uses
+        names of its own there, or only rank 0 keeps any.
     """
 
     store: ArtifactStore
+    node: Node = field(default_factory=Node)
+
+    @property
+    def rank(self) -> int:
+        """Which copy of the job this is, from 0; only rank 0's model and report are kept."""
+        return self.node.rank
+
+    @property
+    def world_size(self) -> int:
+        """How many copies of the job run together."""
+        return self.node.world_size
 
     @property
     def checkpoint_uri(self) -> str:

@@ -90,6 +90,11 @@ def request_key(step: str, pipeline: str, run_id: str, config: Mapping[str, Any]
     return digest({"step": step, "pipeline": pipeline, "run_id": run_id, "config": config}, 12)
 
 
+def report_file(rank: int) -> str:
+    """The name of one node's report: rank 0's is the job's, the others' are beside it."""
+    return f"report-{rank}.json" if rank else REPORT_FILE
+
+
 def run_slug(run_id: str) -> str:
     """``run_id`` as one path segment: itself where it is plain, else cleaned and told apart by a digest."""
     if _READABLE_RUN_ID.fullmatch(run_id):

@@ -157,6 +157,7 @@ def fit_function(
         dataset=dataset,
         frame=train,
         store=ctx.store,
+        node=ctx.node,
     )
     with ctx.phase("train"), current_run(run_id):
         return call(function, context, entrypoint), module

@@ -17,24 +17,33 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from mlretrain.errors import ContractError, MlretrainError, NotFound, TransientError, UserCodeError
+from mlretrain.errors import (
+    ContractError,
+    MlretrainError,
+    NotFound,
+    TransientError,
+    UserCodeError,
+)
+from mlretrain.errors import from_wire as error_from_wire
 from mlretrain.runtime.context import StepContext
 from mlretrain.runtime.contract import (
-    REPORT_FILE,
     StepReport,
     StepRequest,
     parse_report,
     parse_request,
+    report_file,
 )
+from mlretrain.runtime.node import Node
 from mlretrain.runtime.requirements import check_requirements
 from mlretrain.runtime.store import open_store, read_uri, split_uri
-from mlretrain.steps import STEPS
+from mlretrain.steps import SHARED, STEPS
 from mlretrain.wire import canonical, from_wire, pretty, to_wire
 
 logger = logging.getLogger("mlretrain")
 
 _SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
 _SHORTEST_SECRET = 6
+_STOPPED = "the step was stopped by"
 _LIBRARIES = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 _LIBRARY_FOLDERS = tuple(path + os.sep for path in (*_LIBRARIES, str(Path(__file__).parents[1])))
 
@@ -49,11 +58,15 @@ def run_step(request_uri: str, *, attempt: int = 1, env: Mapping[str, str] | Non
     A request that has succeeded before is not run again. Every failure of the step becomes a report; only a
     request that cannot be read and a store that cannot take the report raise.
 
+    Several nodes (:mod:`mlretrain.runtime.node`) train together. Rank 0's report is the job's, the others'
+    are kept beside it. If the platform stops rank 0 because another node failed, it reports that one's error.
+
     :param attempt: which try this is, for the report.
     :param env: settings and credentials; by default the process's environment.
     """
     env = os.environ if env is None else env
     start = time.perf_counter()
+    node = Node.of(env)
     data = read_uri(request_uri, env)
     try:
         request = parse_request(data, request_uri)
@@ -65,17 +78,17 @@ def run_step(request_uri: str, *, attempt: int = 1, env: Mapping[str, str] | Non
             error=_redacted(error, env),
             attempt=attempt,
         )
-        open_store(split_uri(request_uri)[0], env).write(REPORT_FILE, pretty(report))
+        open_store(split_uri(request_uri)[0], env).write(report_file(node.rank), pretty(report))
         logger.error("%s", redact(str(error), env))
         return report
-    context = StepContext(request=request, store=open_store(request.output_uri, env), env=env)
+    context = StepContext(request=request, store=open_store(request.output_uri, env), env=env, node=node)
     done = _succeeded_before(context)
     if done:
         logger.info("%s %s has succeeded before: nothing to do", request.step, request.key)
         return done
     logger.info("%s of %s, run %s, attempt %d", request.step, request.pipeline, request.run_id, attempt)
     report = _run(context, attempt, start)
-    context.store.write(REPORT_FILE, pretty(report))
+    context.store.write(report_file(node.rank), pretty(report))
     logger.info("%s %s in %.1f s", request.step, report.status, report.timings["total"])
     return report
 
@@ -93,7 +106,8 @@ def _run(context: StepContext, attempt: int, start: float) -> StepReport:
                 logger.error("%s", redact(text.rstrip(), context.env))
         except (_Stopped, KeyboardInterrupt) as raised:
             name = "SIGTERM" if isinstance(raised, _Stopped) else "SIGINT"
-            error = TransientError(f"the step was stopped by {name}", where=context.request.step)
+            stopped = TransientError(f"{_STOPPED} {name}", where=context.request.step)
+            error = _error_of_peer(context, attempt) or stopped
         except (Exception, SystemExit) as raised:  # noqa: BLE001 - the user's code may raise anything
             logger.error("%s", redact("".join(traceback.format_exception(raised)).rstrip(), context.env))
             error = user_code_error(raised)
@@ -101,6 +115,21 @@ def _run(context: StepContext, attempt: int, start: float) -> StepReport:
     if error is not None:
         logger.error("%s", redact(str(error), context.env))
     return _report(context, result, error, attempt)
+
+
+def _error_of_peer(context: StepContext, attempt: int) -> MlretrainError | None:
+    """Why another node failed on this attempt: a platform then stops all the others."""
+    for rank in range(context.world_size):
+        try:
+            report = _read_report(context, rank) if rank != context.rank else None
+        except TransientError:
+            return None
+        if report is None or not report.error or report.attempt != attempt:
+            continue
+        if not str(report.error.get("message")).startswith(_STOPPED):
+            where = f"rank {rank}: {report.error.get('where') or context.request.step}"
+            return error_from_wire({**report.error, "where": where})
+    return None
 
 
 def _report(
@@ -125,6 +154,9 @@ def _redacted(error: MlretrainError, env: Mapping[str, str]) -> dict[str, str | 
 
 def _call(context: StepContext) -> dict[str, Any]:
     request = context.request
+    if context.rank > 0 and request.step not in SHARED:
+        logger.info("rank %d has nothing to do: %s is rank 0's work", context.rank, request.step)
+        return {}
     check_requirements(context.env)
     with context.phase("import"):
         module = _step_module(request)
@@ -149,15 +181,21 @@ def _step_module(request: StepRequest) -> ModuleType:
 
 
 def _succeeded_before(context: StepContext) -> StepReport | None:
-    where = context.uri_of(REPORT_FILE)
+    report = _read_report(context, 0)
+    return report if report is not None and report.status == "succeeded" else None
+
+
+def _read_report(context: StepContext, rank: int) -> StepReport | None:
+    """The report that the node of that rank left of this request, if any."""
+    path = report_file(rank)
     try:
-        report = parse_report(context.store.read(REPORT_FILE), where)
+        report = parse_report(context.store.read(path), context.uri_of(path))
     except NotFound:
         return None
     except ContractError:
-        logger.warning("%s is not a report of this protocol: running again", where)
+        logger.warning("%s is not a report of this protocol: it does not count", context.uri_of(path))
         return None
-    return report if report.status == "succeeded" and report.key == context.request.key else None
+    return report if report.key == context.request.key else None
 
 
 def user_code_error(error: BaseException) -> UserCodeError:

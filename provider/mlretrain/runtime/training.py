@@ -46,6 +46,11 @@ class TrainContext(JobContext):
     go on. The signal is raised between two lines of Python: a call into compiled code, such as one long
     ``fit``, ends first.
 
+    With ``nodes: 2`` or more in ``train.resources`` the function is called on as many machines at once, told
+    apart by ``rank`` and ``world_size``. The environment has what ``torch.distributed`` and others look for
+    (``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR``, ``MASTER_PORT``). Every rank is given all training rows; the
+    model that rank 0 returns is kept.
+
     :param params: ``train.params`` of the pipeline.
     :param features: the columns that the model may see, in order.
     :param window_end: the instant that the run is about, in data time.

@@ -14,3 +14,6 @@ STEPS = {
     "evaluate": "mlretrain.steps.evaluate",
 }
 """Step name to module."""
+
+SHARED = frozenset({"trial", "train"})
+"""The steps in which several nodes work together; in the others there is work for rank 0 only."""

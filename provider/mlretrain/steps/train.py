@@ -51,7 +51,7 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
     """Train, and keep model, profile and holdout.
 
     Rows without a target are left out. The holdout keeps every column, so that slices may be taken by any and
-    a champion with other features can be judged on it.
+    a champion with other features can be judged on it. Of several nodes only rank 0 keeps anything.
 
     :raises ConfigError: a column or the entrypoint does not exist.
     :raises UserCodeError: the user's code failed, or gave no model.
@@ -65,6 +65,8 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
             model = _train_function(config.entrypoint, config, ctx, data, run_id)
         else:
             model = _train_command(config.command or (), config, ctx, data, client, run_id)
+        if model is None:
+            return {}
         metrics = dict(client.get_run(run_id).data.metrics)
     return {
         "model_uri": model.model_uri,
@@ -113,7 +115,8 @@ def _count(relation: DuckDBPyRelation) -> int:
 
 def _train_function(
     entrypoint: str, config: Config, ctx: StepContext, data: _Data, run_id: str
-) -> LoggedModel:
+) -> LoggedModel | None:
+    """The model, unless another node keeps it."""
     import mlflow
 
     from mlretrain.runtime.flavors import log_model
@@ -127,6 +130,8 @@ def _train_function(
         train=data.train,
         run_id=run_id,
     )
+    if ctx.rank > 0:
+        return None
     with ctx.phase("log_model"), mlflow.start_run(run_id=run_id):
         return log_model(
             model,
@@ -143,9 +148,12 @@ def _train_command(
     data: _Data,
     client: MlflowClient,
     run_id: str,
-) -> LoggedModel:
+) -> LoggedModel | None:
+    """The model, unless another node keeps it."""
     rows = {"MLRETRAIN_TRAIN_DATA": data.train[[*data.features, config.target]]}
     model = fit_command(command, config, ctx, client, rows=rows, env={}, run_id=run_id)
+    if ctx.rank > 0:
+        return None
     if model is None:
         raise no_model(run_id)
     return model

@@ -72,6 +72,8 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
             model_uri = _fit_function(config.entrypoint, config, ctx, data, run_id, Path(folder) / "model")
         else:
             model_uri = _fit_command(config.command or (), config, ctx, data, client, run_id)
+        if ctx.rank > 0:
+            return {}
         if model_uri is not None and config.metric in HIGHER_IS_BETTER:
             with ctx.phase("score"):
                 value = _score(model_uri, config, data)
@@ -118,8 +120,11 @@ def _load(config: Config, ctx: StepContext) -> _Data:
 
 def _fit_function(
     entrypoint: str, config: Config, ctx: StepContext, data: _Data, run_id: str, path: Path
-) -> str:
-    """The URI of the model, saved as the final one will be, so that it predicts as that one will."""
+) -> str | None:
+    """The URI of the model, saved as the final one will be, so that it predicts as that one will.
+
+    ``None`` on all nodes but the first.
+    """
     from mlretrain.runtime.flavors import save_model
 
     model, module = fit_function(
@@ -131,6 +136,8 @@ def _fit_function(
         train=data.train,
         run_id=run_id,
     )
+    if ctx.rank > 0:
+        return None
     return save_model(
         model,
         str(path),

@@ -106,6 +106,20 @@ def test_what_has_succeeded_is_not_run_again(define: Define, request_uri: str) -
     assert len(runs) == 1
 
 
+def test_of_several_nodes_only_the_first_does_what_is_not_shared(
+    define: Define, request_uri: str, tmp_path: Path
+) -> None:
+    define(greet)
+    second = {"MLRETRAIN_RANK": "1", "MLRETRAIN_WORLD_SIZE": "2"}
+    assert run_step(request_uri, env=second).outputs == {}
+    assert not (tmp_path / "out/report.json").exists()
+    assert (tmp_path / "out/report-1.json").exists()
+
+    first = run_step(request_uri, env={**second, "MLRETRAIN_RANK": "0"})
+    assert first == kept_report(tmp_path)
+    assert first.outputs["greeting"].size == 11
+
+
 def test_what_has_failed_is_run_again(define: Define, request_uri: str, tmp_path: Path) -> None:
     def fail(config: GreetConfig, ctx: StepContext) -> dict[str, Any]:
         raise InvalidInput("no rows", where="file:///x", remedy="Add some.")
