@@ -28,10 +28,23 @@ def _schema(schema: dict[str, Any], title: str) -> dict[str, Any]:
 
 
 def _or_reference(field: dict[str, Any]) -> dict[str, Any]:
-    """A number or a truth value may also be written as ``${name}``."""
-    if field.get("type") not in ("integer", "number", "boolean"):
+    """What is no free text may also be written as ``${name}``, at any depth of a field."""
+    for key in ("items", "additionalProperties"):
+        if isinstance(field.get(key), dict):
+            field[key] = _or_reference(field[key])
+    for key in ("prefixItems", "anyOf"):
+        if key in field:
+            field[key] = [_or_reference(each) for each in field[key]]
+    if not _is_strict(field):
         return field
     outer: dict[str, Any] = {
         key: field.pop(key) for key in ("description", "default", "title") if key in field
     }
     return {**outer, "anyOf": [field, _REFERENCE]}
+
+
+def _is_strict(field: dict[str, Any]) -> bool:
+    kind = field.get("type")
+    return kind in ("integer", "number", "boolean") or (
+        kind == "string" and bool({"pattern", "enum"} & set(field))
+    )

@@ -43,7 +43,7 @@ version: 1
 pipeline: guarded
 stack: local
 data:
-  training: {uri: "file://${data_root}/data/flights/*.parquet", time_column: sched_dep_time, window: 30d}
+  training: {uri: "${data_uri}/data/flights/*.parquet", time_column: sched_dep_time, window: 30d}
   target: late
   features: {exclude: [flight_id]}
 train:

@@ -17,7 +17,8 @@ from mlretrain_factory.plan.build import build_plan
 from mlretrain_factory.plan.model import Plan
 from mlretrain_factory.source_map import read_source
 
-EVERYTHING = Path(__file__).parents[1] / "golden" / "everything"
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES = {"everything": "local", "kubernetes": "cluster", "sagemaker": "cloud", "tune": "local"}
 
 
 def shuffled(value: Any, order: random.Random) -> Any:
@@ -28,18 +29,20 @@ def shuffled(value: Any, order: random.Random) -> Any:
     return [shuffled(each, order) for each in value] if isinstance(value, list) else value
 
 
-def plan_of(text: str) -> Plan:
+def plan_of(case: str, pipeline: str, stack: str) -> Plan:
     with TemporaryDirectory() as folder:
         root = Path(folder)
-        for name in ("stacks", "suite.json"):
-            (root / name).symlink_to(EVERYTHING / name)
-        (root / "pipeline.yaml").write_text(text)
+        (root / "stacks").mkdir()
+        (root / "suite.json").symlink_to(GOLDEN / "everything" / "suite.json")
+        (root / "stacks" / f"{CASES[case]}.yaml").write_text(stack)
+        (root / "pipeline.yaml").write_text(pipeline)
         return build_plan(load_source(root / "pipeline.yaml", {}, root))
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.randoms(use_true_random=False))
-def test_the_order_of_keys_does_not_matter(order: random.Random) -> None:
-    written = read_source(EVERYTHING / "pipeline.yaml").data
-    plan = plan_of(json.dumps(shuffled(written, order)))
-    assert wire.canonical(plan) == wire.canonical(plan_of((EVERYTHING / "pipeline.yaml").read_text()))
+@given(st.sampled_from(sorted(CASES)), st.randoms(use_true_random=False))
+def test_the_order_of_keys_does_not_matter(case: str, order: random.Random) -> None:
+    files = [GOLDEN / case / "pipeline.yaml", GOLDEN / case / "stacks" / f"{CASES[case]}.yaml"]
+    written = [read_source(file).data for file in files]
+    plan = plan_of(case, *(json.dumps(shuffled(each, order)) for each in written))
+    assert wire.canonical(plan) == wire.canonical(plan_of(case, *(file.read_text() for file in files)))
