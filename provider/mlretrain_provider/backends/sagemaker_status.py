@@ -12,6 +12,7 @@ Description = Mapping[str, Any]
 
 # "AlgorithmError: , exit code: 1"; a framework's own words may come before, with an exit code of theirs.
 _EXIT_CODE = re.compile(r"exit[ _]?code:?\s*(\d{1,3})\b", re.IGNORECASE)
+_KILLED = 128 + 9
 _AT_WORK = {"Training", "Uploading", "Updating"}
 _NOT_YET = {
     "Downloading",
@@ -86,9 +87,12 @@ def _failed(job: Description) -> JobStatus:
     reason = str(job.get("FailureReason") or "SageMaker gives no reason").strip()
     said = str(job.get("ExitMessage") or "").strip()
     codes = _EXIT_CODE.findall(reason) or _EXIT_CODE.findall(said)
+    exit_code = int(codes[-1]) if codes else None
+    if exit_code == _KILLED:
+        said = said or "SIGKILL: out of memory?"
     return JobStatus(
         state="failed",
-        exit_code=int(codes[-1]) if codes else None,
+        exit_code=exit_code,
         reason=f"{reason} ({said})" if said and said not in reason else reason,
     )
 
