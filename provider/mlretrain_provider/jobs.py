@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from mlretrain import wire
 from mlretrain.errors import (
     ContractError,
+    MlretrainError,
     NotFound,
     TransientError,
     UserCodeError,
@@ -107,22 +108,33 @@ class StepJob:
         return status
 
     def report(self, status: JobStatus) -> StepReport:
-        """The report of a job that has ended well; else raises its error, after which the next job may start.
+        """The report of a job that has ended well; else raises its error, and the next job may start."""
+        found = self.outcome(status)
+        if isinstance(found, StepReport):
+            return found
+        self.settle()
+        raise found
+
+    def outcome(self, status: JobStatus) -> StepReport | MlretrainError:
+        """The report of a job that has ended well, else its error.
 
         What the job itself reported counts more than what the platform says of it.
         """
         report = self._report()
         if report is not None and report.status == "succeeded":
             return report
-        self._remember(replace(self.record, reported=True))
         if status.state == "succeeded":
-            raise ContractError("the job ended well but left no report that says so", where=self.where)
+            return ContractError("the job ended well but left no report that says so", where=self.where)
         reason = status.reason or f"the job is {status.state}"
         stopped = status.state == "cancelled" or reason.startswith("timed out")
         if report is not None and report.attempt == self.record.number and report.error and not stopped:
-            raise from_wire({**report.error, "where": report.error.get("where") or self.where})
+            return from_wire({**report.error, "where": report.error.get("where") or self.where})
         error = UserCodeError if status.exit_code == UserCodeError.exit_code else TransientError
-        raise error(f"job {self.record.name}: {reason}", where=self.where, remedy="See the job's log above.")
+        return error(f"job {self.record.name}: {reason}", where=self.where, remedy="See the job's log above.")
+
+    def settle(self) -> None:
+        """Let the next job start: what this one ended with is known where it must be."""
+        self._remember(replace(self.record, reported=True))
 
     def cancel(self) -> None:
         """Stop the job, if there is one."""

@@ -23,8 +23,8 @@ from mlretrain.windows import retrains
 from mlretrain_provider.links import DriftReportLink, MLflowRunLink
 from mlretrain_provider.operators.data import dataset_uri, resolve_window, snapshot_path
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
+from mlretrain_provider.operators.recipe import run_tags
 from mlretrain_provider.operators.step import StepOperator
-from mlretrain_provider.operators.training import run_tags
 from mlretrain_provider.run import RunIdentity
 from mlretrain_provider.skipping import skip_rest
 

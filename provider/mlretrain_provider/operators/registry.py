@@ -14,7 +14,7 @@ from mlretrain.ports import CHALLENGER, CHAMPION, ModelVersion
 from mlretrain_provider.hooks.model_server import ModelServerHook
 from mlretrain_provider.links import MLflowRunLink, ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
-from mlretrain_provider.operators.training import run_tags
+from mlretrain_provider.operators.recipe import run_tags
 from mlretrain_provider.run import RunIdentity
 from mlretrain_provider.skipping import skip_rest
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlretrain.errors import ConfigError
 from mlretrain.ports import CHAMPION
 from mlretrain.runtime.contract import StepRequest
 from mlretrain_provider.links import MLflowRunLink
-from mlretrain_provider.operators.data import dataset_uri
 from mlretrain_provider.operators.pipeline import Upstream
+from mlretrain_provider.operators.recipe import RecipeOperator
 from mlretrain_provider.operators.step import StepOperator
 from mlretrain_provider.run import RunIdentity
 
@@ -18,149 +17,49 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class TrainModelOperator(StepOperator):
+class TrainModelOperator(RecipeOperator):
     """Train a candidate model and log it to MLflow.
 
     Returns ``{model_uri, mlflow_run_id, profile_uri, holdout_uri, holdout_sha256, features, rows, metrics,
     key, dataset_fingerprint}``.
     The MLflow run is opened before the job starts and found again on a retry, so that user code logs live and
-    to one run. Idempotent as every :class:`StepOperator`.
+    to one run. Idempotent as every :class:`StepOperator`; its further arguments are those of
+    :class:`~mlretrain_provider.operators.recipe.RecipeOperator`.
 
-    :param dataset: what :class:`DataGateOperator` or :class:`ResolveDataOperator` returned, or the URI of a
-        ``dataset.json``.
-    :param target: the column to predict.
-    :param entrypoint: ``package.module:function`` that takes a ``TrainContext`` and returns a model.
-    :param command: instead: a command that logs its model to the run named by ``MLFLOW_RUN_ID``.
-    :param hyperparameters: given to the entrypoint as ``ctx.params`` (an operator's ``params`` are Airflow's
-        own); single ones are overridden by ``params`` in the run's conf or form.
-    :param features: ``{include, exclude}``; none: every other column.
-    :param holdout: ``{by: time|random, fraction}``: the rows kept for evaluation; none: the last fifth by
-        time, or
-        any fifth without a time column.
-    :param time_column: the column that holds each row's time.
-    :param prediction_method: ``predict`` or ``predict_proba``: what the logged model answers with.
+    :param tuning: what :class:`~mlretrain_provider.operators.tuning.TuneModelOperator` returned: its best
+        parameters go before ``hyperparameters``.
     :param profile: options of the drift profile, such as ``chunk_s``.
-    :param experiment: the MLflow experiment; none: the pipeline's name.
     """
 
     step = "train"
-    uses_mlflow = True
-    template_fields = (
-        *StepOperator.template_fields,
-        "dataset",
-        "target",
-        "entrypoint",
-        "command",
-        "hyperparameters",
-        "features",
-        "holdout",
-        "time_column",
-        "prediction_method",
-        "profile",
-        "experiment",
-    )
-    operator_extra_links = (MLflowRunLink(),)
+    template_fields = (*RecipeOperator.template_fields, "profile", "tuning")
 
     def __init__(
-        self,
-        *,
-        dataset: Upstream,
-        target: str,
-        entrypoint: str | None = None,
-        command: Sequence[str] | None = None,
-        hyperparameters: Mapping[str, Any] | None = None,
-        features: Mapping[str, Sequence[str]] | None = None,
-        holdout: Mapping[str, Any] | None = None,
-        time_column: str | None = None,
-        prediction_method: str = "predict",
-        profile: Mapping[str, Any] | None = None,
-        experiment: str | None = None,
-        **kwargs: Any,
+        self, *, tuning: Upstream = None, profile: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.dataset = dataset
-        self.target = target
-        self.entrypoint = entrypoint
-        self.command = command
-        self.hyperparameters = hyperparameters
-        self.features = features
-        self.holdout = holdout
-        self.time_column = time_column
-        self.prediction_method = prediction_method
+        self.tuning = tuning
         self.profile = profile
-        self.experiment = experiment
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
-        # Whoever started it, a training counts for the policy's cooldown and budget, unless it is a dry run.
-        evidence = {"cause": run.cause, "dry_run": run.dry_run}
-        self.append(run, "retrain_requested", reason=run.reason, evidence=evidence)
+        self.count_in(run)
         return super().perform(run, context)
 
     def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
-        features = self.features or {}
-        holdout = {"by": "time" if self.time_column else "random", "fraction": 0.2}
-        return {
-            "dataset_uri": dataset_uri(self.dataset),
-            "entrypoint": self.entrypoint,
-            "command": list(self.command) if self.command is not None else None,
-            "params": {**(self.hyperparameters or {}), **_overrides(run)},
-            "target": self.target,
-            "features_include": features.get("include"),
-            "features_exclude": features.get("exclude") or (),
-            "holdout": {**holdout, **(self.holdout or {})},
-            "time_column": self.time_column,
-            "prediction_method": self.prediction_method,
-            **(self.profile or {}),
-        }
+        best = self.tuning["best_params"] if self.tuning else {}
+        return {**self.recipe(run, best), **(self.profile or {})}
 
     def frozen(self, run: RunIdentity, key: str, config: Mapping[str, Any]) -> dict[str, Any]:
         """The MLflow run, open and knowing its data and parameters, before the job starts."""
-        from mlretrain.data.dataset import read_dataset
-
-        dataset = read_dataset(config["dataset_uri"], self.storage_env or None)
-        tags = run_tags(run, pipeline=self.pipeline, fingerprint=dataset.fingerprint)
-        mlflow_run_id = self.tracker.open_run(
-            self.experiment or self.pipeline, key, f"{self.pipeline} {run.window_end:%Y-%m-%d}", tags
-        )
-        self.tracker.log_dataset(
-            mlflow_run_id,
-            name=self.pipeline,
-            digest=dataset.fingerprint[:36],
-            uri=dataset.uri,
-            context="training",
-        )
-        self.tracker.log(mlflow_run_id, params=config["params"])
-        self.log.info("MLflow run %s", mlflow_run_id)
-        return {"mlflow_run_id": mlflow_run_id, "dataset_fingerprint": dataset.fingerprint}
+        name = f"{self.pipeline} {run.window_end:%Y-%m-%d}"
+        tags = {"mlretrain.tune_run_id": self.tuning["mlflow_run_id"]} if self.tuning else {}
+        facts = self.open_run(run, key, name, config["dataset_uri"], tags)
+        self.tracker.log(facts["mlflow_run_id"], params=config["params"])
+        return facts
 
     def finish(self, request: StepRequest, result: Mapping[str, Any]) -> dict[str, Any]:
         fingerprint = request.frozen["dataset_fingerprint"]
         return {**result, "key": request.key, "dataset_fingerprint": fingerprint}
-
-
-def run_tags(run: RunIdentity, *, pipeline: str, fingerprint: str | None = None) -> dict[str, str]:
-    """Where something came from, as tags of an MLflow run or model version."""
-    tags = {
-        "mlretrain.pipeline": pipeline,
-        "mlretrain.run_id": run.run_id,
-        "mlretrain.window_end": run.window_end.isoformat(),
-        "mlretrain.dataset_fingerprint": fingerprint,
-        "mlretrain.reason": run.reason,
-    }
-    return {name: value for name, value in tags.items() if value}
-
-
-def _overrides(run: RunIdentity) -> dict[str, Any]:
-    """The hyperparameters that the run was started with, by hand or by another DAG."""
-    given = run.conf.get("params") or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError(
-            "not a set of hyperparameters",
-            where="dag_run.conf.params",
-            found=repr(given),
-            allowed='an object such as {"max_depth": 8}',
-        )
-    return dict(given)
 
 
 class EvaluateModelOperator(StepOperator):

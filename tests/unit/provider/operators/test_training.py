@@ -81,6 +81,15 @@ def test_the_form_overrides_single_parameters(world: Any, dag: DAG) -> None:
     assert request(world).config["params"] == {"depth": 8, "rate": 0.1}
 
 
+def test_what_a_search_found_goes_before_the_fixed_and_after_the_form(world: Any, dag: DAG) -> None:
+    train: Any = dag.get_task("train")
+    train.tuning = {"best_params": {"depth": 5, "rate": 0.3}, "mlflow_run_id": "search"}
+    train.hyperparameters = {"depth": 3, "bins": 64}
+    DagRunHarness(dag, conf={"params": {"rate": 0.9}}).run("train")
+    assert request(world).config["params"] == {"depth": 5, "rate": 0.9, "bins": 64}
+    assert world.tracker.runs["run1"].tags["mlretrain.tune_run_id"] == "search"
+
+
 def test_the_forms_own_defaults_count_too(world: Any, dag: DAG) -> None:
     dag.params = {"params": {"depth": 9}, "reason": "a new season"}  # type: ignore[assignment]
     DagRunHarness(dag).run("train")
