@@ -119,17 +119,18 @@ class LocalBackend:
         return JobStatus(**(end or _clear_up(folder)))
 
     def logs(self, handle: str, cursor: str) -> tuple[str, str]:
-        """Text since byte ``cursor``; bytes that are no UTF-8 show as ``\\xNN``."""
+        """Whole lines since byte ``cursor``; bytes that are no UTF-8 show as ``\\xNN``."""
         offset = int(cursor or 0)
         ended = self.status(handle).ended
         try:
             with (Path(handle) / LOG).open("rb") as log:
                 log.seek(offset)
-                data = log.read(_CHUNK)
+                lines = log.readlines(_CHUNK)
         except FileNotFoundError:
             return "", cursor
-        if not ended or len(data) == _CHUNK:
-            data = _without_partial_character(data)
+        if lines and not ended and not lines[-1].endswith(b"\n"):
+            lines.pop()  # more of it may come
+        data = b"".join(lines)
         return data.decode("utf-8", "backslashreplace"), str(offset + len(data)) if data else cursor
 
     def cancel(self, handle: str) -> None:
@@ -250,13 +251,3 @@ def _job_env(spec: JobSpec, folder: Path, python: Path | None) -> dict[str, str]
         env.update(dict.fromkeys(_THREADS, str(math.ceil(spec.resources.cpu))))
     own = {"PYTHONUNBUFFERED": "1", "MLRETRAIN_REQUEST_URI": spec.request_uri, _MARK: str(folder)}
     return {**env, **own, **spec.env, **spec.secrets}
-
-
-def _without_partial_character(data: bytes) -> bytes:
-    """``data`` up to its last whole UTF-8 character; bytes that can never be one are kept."""
-    for length in range(1, min(4, len(data)) + 1):
-        lead = data[-length]
-        if lead & 0b1100_0000 != 0b1000_0000:
-            needed = 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2 if lead >= 0xC0 else 1
-            return data[:-length] if needed > length else data
-    return data

@@ -182,18 +182,21 @@ def test_a_reused_pid_is_not_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert jobs.status(handle).state == "succeeded"
 
 
-def test_logs_that_are_not_utf8_arrive_and_characters_are_never_split(tmp_path: Path) -> None:
+def test_lines_arrive_whole_and_only_the_last_may_lack_its_end(tmp_path: Path) -> None:
     jobs = backend(
-        tmp_path, r"printf 'caf\351 \303'; read x < " + f"{tmp_path}/go; " + r"printf '\251\n\377'"
+        tmp_path, r"printf 'caf\351\nr\303'; read x < " + f"{tmp_path}/go; " + r"printf '\251\n\377'"
     )
     os.mkfifo(tmp_path / "go")
     handle = jobs.submit(job())
-    until(lambda: (Path(handle) / "log").stat().st_size == 6)
+    until(lambda: (Path(handle) / "log").stat().st_size == 7)
     text, cursor = jobs.logs(handle, "")
-    assert text == r"caf\xe9 "
+    assert text == "caf\\xe9\n"
+    assert jobs.logs(handle, cursor) == ("", cursor)
     (tmp_path / "go").write_text("go\n")
     end_of(jobs, handle)
-    assert jobs.logs(handle, cursor)[0] == "é\n" + r"\xff"
+    text, cursor = jobs.logs(handle, cursor)
+    assert text == "ré\n\\xff"
+    assert jobs.logs(handle, cursor) == ("", cursor)
 
 
 def test_a_lost_folder_is_a_lost_job(tmp_path: Path) -> None:
