@@ -159,10 +159,14 @@ class Supervisor:
             process.kill(process.descendants(os.getpid()))
 
     def _look(self, now: float) -> None:
-        """Kill the job if its nodes use more memory than they may."""
+        """Kill the job if its nodes use more memory than they may.
+
+        The dearer measures come last, and twice: a process that forks between two readings counts double.
+        """
         nodes, each = self._job["nodes"], self._job["memory"] or 0
         pids = process.descendants(os.getpid())
-        if process.memory_of(pids) > nodes * each and process.own_memory_of(pids) > nodes * each:
+        measures = (process.memory_of, process.own_memory_of, process.own_memory_of)
+        if all(measure(pids) > nodes * each for measure in measures):
             its = _size(each) if nodes == 1 else f"{nodes} × {_size(each)}"
             self._why = "failed", f"OOMKilled: the job used more than its {its}"
             self._kill_at = now

@@ -234,13 +234,13 @@ def test_a_job_that_takes_more_memory_than_its_own_is_killed_and_the_limit_named
 def test_memory_that_children_take_or_share_is_the_jobs(tmp_path: Path) -> None:
     shared = """
 import os, time
-kept = bytearray(os.urandom(1 << 20)) * 64
-children = [os.fork() for _ in range(3)] if os.environ["WHAT"] == "shares" else []
-if 0 not in children and os.environ["WHAT"] == "spends":
+kept = bytearray(64 << 20)
+for _ in range(3 if os.environ["WHAT"] == "shares" else 1):
     if os.fork() == 0:
-        more = bytearray(os.urandom(1 << 20)) * 64
-        time.sleep(60)
-time.sleep(1.0)
+        more = bytearray(64 << 20) if os.environ["WHAT"] == "spends" else kept
+        time.sleep(1 if more is kept else 60)
+        os._exit(0)
+os.wait()
 """
     jobs = python_backend(tmp_path, shared)
     limit = Resources(memory=110 << 20)
