@@ -1,4 +1,4 @@
-"""``mlretrain``: lint, explain and compare pipelines, serve models, replay steps."""
+"""``mlretrain``: lint, explain and compare pipelines, build their images, serve models, replay steps."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ Command = Callable[[argparse.Namespace], "int | None"]
 
 SERVE = "mlretrain.serving.server"
 REPLAY = "mlretrain.runtime.replay"
+IMAGE = "mlretrain_factory.image"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,13 +63,14 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     schema.add_argument("kind", nargs="?", choices=["pipeline", "stack"], default="pipeline")
     schema.set_defaults(command=_schema)
 
+    _add(commands.add_parser("image", help="build the image of jobs"), IMAGE, chosen == "image")
     _add(commands.add_parser("serve", help="serve models and split their traffic"), SERVE, chosen == "serve")
     _add(commands.add_parser("replay", help="run a step again from its request"), REPLAY, chosen == "replay")
     return parser
 
 
 def _add(parser: argparse.ArgumentParser, module: str, is_chosen: bool) -> None:
-    """A command that lives in the kernel; its module is imported only when it is asked for."""
+    """A command that has a module of its own, which is imported only when it is asked for."""
     if is_chosen:
         resolve_name(f"{module}:add_arguments")(parser)
         parser.set_defaults(command=resolve_name(f"{module}:main"))

@@ -38,10 +38,16 @@ BackendName = Annotated[str, AfterValidator(_check_backend)]
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._-]*(:\d+)?(/[a-z0-9._-]+)*(:[\w.-]{1,128})?(@sha256:[0-9a-f]{64})?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+")
 
+
+def is_image(value: str) -> bool:
+    """Whether a text can name a container image."""
+    return bool(_IMAGE.fullmatch(value))
+
+
 Image = Annotated[
     str,
     text(
-        lambda value: bool(_IMAGE.fullmatch(value)),
+        is_image,
         "not a container image",
         "Write `registry/name:tag`, such as `registry.example/team/flights:3`.",
     ),

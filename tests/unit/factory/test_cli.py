@@ -68,7 +68,9 @@ def test_the_schema_accepts_what_the_loader_accepts() -> None:
         jsonschema.validate(read_source(file.parent / "pipeline.yaml").data, pipeline_schema())
 
 
-@pytest.mark.parametrize("arguments", [["serve", "--help"], ["replay", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["serve", "--help"], ["replay", "--help"], ["image", "--help"], ["--version"]]
+)
 def test_other_commands_are_there(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         main(arguments)
