@@ -1,8 +1,8 @@
 """``python -m mlretrain.runtime [REQUEST_URI]``: one step as one process; the exit code says how it ended.
 
 Environment: ``MLRETRAIN_REQUEST_URI`` (unless given as argument), ``MLRETRAIN_ATTEMPT`` (default 1),
-``MLRETRAIN_CODE_PATHS`` (folders with the user's code, as in ``PATH``), and for several nodes that of
-:mod:`mlretrain.runtime.node`.
+``MLRETRAIN_CODE_PATHS`` (folders with the user's code, as in ``PATH``), and what
+:mod:`mlretrain.runtime.node`, :mod:`mlretrain.runtime.secrets` and :mod:`mlretrain.runtime.failure` say.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from mlretrain.errors import ConfigError, MlretrainError
+from mlretrain.errors import ConfigError, MlretrainError, from_wire
+from mlretrain.runtime.failure import tell_platform
 from mlretrain.runtime.node import Node
 from mlretrain.runtime.runner import redact, run_step
+from mlretrain.runtime.secrets import fetch_secrets
 
 GC_THRESHOLD = 500_000
 """Objects allocated before garbage is looked for. A job is short-lived and begins by importing a million
@@ -32,13 +34,24 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     )
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     try:
+        found = fetch_secrets(env)
         node = Node.of(env)
         if node.world_size > 1:  # what the user's libraries look for, whatever the platform calls it
-            os.environ.update(node.env())
-        return run_step(_request_uri(argv, env), attempt=_attempt(env), env=env).exit_code
+            found |= node.env()
+        os.environ.update(found)
+        env = {**env, **found}
+        report = run_step(_request_uri(argv, env), attempt=_attempt(env), env=env)
     except MlretrainError as error:
         logging.getLogger("mlretrain").error("%s", redact(str(error), env))
+        tell_platform(_reason(error, env), env)
         return error.exit_code
+    if report.error is not None:
+        tell_platform(_reason(from_wire(report.error), env), env)
+    return report.exit_code
+
+
+def _reason(error: MlretrainError, env: Mapping[str, str]) -> str:
+    return redact(f"{type(error).__name__}: {error} (exit code {error.exit_code})", env)
 
 
 def _request_uri(argv: Sequence[str], env: Mapping[str, str]) -> str:

@@ -35,6 +35,7 @@ from mlretrain.runtime.contract import (
 )
 from mlretrain.runtime.node import Node
 from mlretrain.runtime.requirements import check_requirements
+from mlretrain.runtime.secrets import FETCHED, SECRETS_ARN
 from mlretrain.runtime.store import open_store, read_uri, split_uri
 from mlretrain.steps import SHARED, STEPS
 from mlretrain.wire import canonical, from_wire, pretty, to_wire
@@ -213,13 +214,14 @@ def user_code_error(error: BaseException) -> UserCodeError:
 
 def is_secret(name: str) -> bool:
     """Whether an environment variable's name tells that its value is secret."""
-    return _SECRET_NAME.search(name) is not None
+    return name != SECRETS_ARN and _SECRET_NAME.search(name) is not None
 
 
 def redact(text: str, env: Mapping[str, str]) -> str:
-    """``text`` without the values of environment variables whose names tell that they are secret."""
+    """``text`` without the values of variables that are secret by their names, or were fetched as secrets."""
+    fetched = set(env.get(FETCHED, "").split(","))
     for name, value in env.items():
-        if is_secret(name) and len(value) >= _SHORTEST_SECRET:
+        if (is_secret(name) or name in fetched) and len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, "***")
     return text
 
