@@ -23,15 +23,15 @@ def check_agreement(spec: PipelineSpec, stack: StackSpec, pipeline: Node, place:
     yield from _check_serving(spec, stack, pipeline)
     yield from _check_classes(spec, stack, pipeline)
     match stack.section:
-        case KubernetesSpec():
-            yield from _check_image(spec, stack, place)
-            if not stack.kubernetes.volumes:
+        case KubernetesSpec() as section:
+            yield from _check_image(spec, stack, section.image, place)
+            if not section.volumes:
                 remedy = f"{_ON_THE_NETWORK}, or give `kubernetes.volumes` that hold the folder."
                 yield from _check_places(spec, stack, pipeline, place, remedy)
-        case SagemakerSpec():
-            yield from _check_image(spec, stack, place)
+        case SagemakerSpec() as section:
+            yield from _check_image(spec, stack, section.image, place)
             yield from _check_places(spec, stack, pipeline, place, f"{_ON_THE_NETWORK}.")
-            yield from _check_sagemaker(spec, stack, place)
+            yield from _check_sagemaker(spec, stack, section, place)
     if stack.options and stack.backend in OURS:
         yield _fault(
             place,
@@ -81,9 +81,8 @@ def _class_of(resources: ResourcesSpec | None) -> str:
     return resources.name if resources and resources.name else DEFAULT_CLASS
 
 
-def _check_image(spec: PipelineSpec, stack: StackSpec, place: Node) -> Iterator[SpecError]:
-    section, environment = stack.section, spec.train.environment
-    own = section.image if isinstance(section, (KubernetesSpec, SagemakerSpec)) else None
+def _check_image(spec: PipelineSpec, stack: StackSpec, own: str | None, place: Node) -> Iterator[SpecError]:
+    environment = spec.train.environment
     if not (own or stack.image or (environment and environment.image)):
         yield _fault(
             place,
@@ -106,8 +105,9 @@ def _check_places(
             yield _fault(node, path, message, remedy, found=f"'{uri}'", allowed="s3://…")
 
 
-def _check_sagemaker(spec: PipelineSpec, stack: StackSpec, place: Node) -> Iterator[SpecError]:
-    section = stack.sagemaker
+def _check_sagemaker(
+    spec: PipelineSpec, stack: StackSpec, section: SagemakerSpec, place: Node
+) -> Iterator[SpecError]:
     if section.role_arn is None:
         remedy = "Add `sagemaker: {role_arn: …}`: the IAM role of the jobs."
         at = "sagemaker" if place.get("sagemaker") else "backend"

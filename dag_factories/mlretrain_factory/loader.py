@@ -89,7 +89,7 @@ def load_source(
     errors += substitution.errors if substitution else []
     spec = _collect(errors, PipelineSpec, resolved, substitution)
     stack = _collect(errors, StackSpec, stack_node, substitution) if stack_node else None
-    if placement and stack_node and stack:
+    if placement and placement.team and stack_node and stack:
         stack_node = placement.effective(stack_node)
         stack = _collect(errors, StackSpec, stack_node, substitution)
     suite = None

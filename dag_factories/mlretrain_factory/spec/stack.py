@@ -89,13 +89,11 @@ class StackSpec(Section):
         default=None,
         description="Whether tasks wait in the triggerer, without a worker; left out: for remote jobs.",
     )
-    local: LocalSpec = Field(default=LocalSpec(), description="How `backend: local` runs jobs.")
-    kubernetes: KubernetesSpec = Field(
-        default=KubernetesSpec(), description="How `backend: kubernetes` runs jobs."
+    local: LocalSpec | None = Field(default=None, description="How `backend: local` runs jobs.")
+    kubernetes: KubernetesSpec | None = Field(
+        default=None, description="How `backend: kubernetes` runs jobs."
     )
-    sagemaker: SagemakerSpec = Field(
-        default=SagemakerSpec(), description="How `backend: sagemaker` runs jobs."
-    )
+    sagemaker: SagemakerSpec | None = Field(default=None, description="How `backend: sagemaker` runs jobs.")
     options: dict[str, JsonValue] = Field(default={}, description="Options of a third party's backend.")
     resources: dict[str, ResourceClassSpec] = Field(
         default={}, description="Resource classes by name; `default` is that of steps which name none."
@@ -111,9 +109,9 @@ class StackSpec(Section):
         """The section of the chosen backend; none for a third party's."""
         match self.backend:
             case "local":
-                return self.local
+                return self.local or LocalSpec()
             case "kubernetes":
-                return self.kubernetes
+                return self.kubernetes or KubernetesSpec()
             case "sagemaker":
-                return self.sagemaker
+                return self.sagemaker or SagemakerSpec()
         return None

@@ -44,5 +44,6 @@ def test_the_example_loads(tmp_path: Path) -> None:
     path = tmp_path / "churn.pipeline.yaml"
     path.write_text(re.sub(r"file:///data", "${data_uri}", text))
     source = load_source(path, {}, tmp_path)
+    assert source.stack.kubernetes is not None
     assert (source.stack.kubernetes.namespace, source.stack.vars["data_uri"]) == ("fraud", "s3://fraud")
     assert source.spec.data.training.uri.startswith("s3://fraud/")
