@@ -15,7 +15,10 @@ from mlretrain.errors import ConfigError
 
 MASTER_PORT = 29500
 """Where rank 0 listens unless told otherwise, as for ``torchrun``."""
-_SAGEMAKER = Path("/opt/ml/input/config/resourceconfig.json")
+_SAGEMAKER = (
+    Path("/opt/ml/input/config/resourceconfig.json"),  # of a training job
+    Path("/opt/ml/config/resourceconfig.json"),  # of a processing job
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +36,18 @@ class Node:
     master_port: int = MASTER_PORT
 
     @classmethod
-    def of(cls, env: Mapping[str, str], *, resource_config: Path = _SAGEMAKER) -> Node:
+    def of(cls, env: Mapping[str, str], *, resource_config: Path | None = None) -> Node:
         """The node that ``env`` describes; without any description the only one there is.
 
         Known are our own variables, the rank also as ``JOB_COMPLETION_INDEX`` of an Indexed Job, and
-        the file in which SageMaker lists the hosts of a training job.
+        the file in which SageMaker lists the hosts of a job.
 
         :raises ConfigError: a value is no number, or the rank is not below the world size.
         """
         if not env.get("MLRETRAIN_WORLD_SIZE"):
-            return _of_sagemaker(resource_config) if resource_config.is_file() else cls()
+            files = _SAGEMAKER if resource_config is None else (resource_config,)
+            found = next((each for each in files if each.is_file()), None)
+            return _of_sagemaker(found) if found else cls()
         node = cls(
             rank=_number(env, "MLRETRAIN_RANK", "JOB_COMPLETION_INDEX", default=0),
             world_size=_number(env, "MLRETRAIN_WORLD_SIZE", default=1),

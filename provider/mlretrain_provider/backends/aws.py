@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from mlretrain.errors import ConfigError, MlretrainError, TransientError
+from mlretrain.errors import ConfigError, MissingExtra, MlretrainError, TransientError
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 TRIES = 6
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 20.0
+FIRST_PAUSE_S = 1.0
+"""The longest pause after the first try; each further one may be twice as long."""
 
 _THROTTLED = {
     "RequestLimitExceeded",
@@ -63,28 +64,32 @@ class AwsCaller:
     ) -> T | None:
         """What ``call`` returns, ``None`` for an error that ``unless`` expects.
 
-        While AWS throttles or is away it is asked :data:`TRIES` times, over half a minute at most.
+        While AWS throttles or is away it is asked :data:`TRIES` times, over half a minute, on top of what
+        boto3 tries by itself.
 
         :raises TransientError: it still does, or a quota is used up.
         :raises ConfigError: AWS refuses: credentials, permissions, roles, parameters.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        for pause in [*map(self._pause, range(TRIES - 1)), None]:
+        try:
+            from botocore.exceptions import BotoCoreError, ClientError
+        except ImportError:
+            raise MissingExtra.of("boto3", "amazon") from None
+        tries = 1
+        while True:
             try:
                 return call()
             except ClientError as error:
                 if unless is not None and unless(error):
                     return None
-                if pause is None or error_code(error) not in _THROTTLED | _AWAY:
+                if tries == TRIES or error_code(error) not in _THROTTLED | _AWAY:
                     raise self._refusal(error, where) from error
-                self.sleep(pause)
             except BotoCoreError as error:
                 raise self._unanswered(error, where) from error
-        raise TransientError("AWS was not asked", where=where)
+            self.sleep(self._pause(tries))
+            tries += 1
 
-    def _pause(self, attempt: int) -> float:
-        longest: float = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)
+    def _pause(self, tries: int) -> float:
+        longest: float = FIRST_PAUSE_S * 2 ** (tries - 1)
         return longest * (0.5 + 0.5 * self.jitter())
 
     def _refusal(self, error: ClientError, where: str) -> MlretrainError:

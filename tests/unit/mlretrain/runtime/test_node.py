@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlretrain.errors import ConfigError
+from mlretrain.runtime import node
 from mlretrain.runtime.node import MASTER_PORT, Node
 
 ABSENT = Path("/nonexistent/resourceconfig.json")
@@ -43,6 +44,15 @@ def test_sagemaker_lists_the_hosts(tmp_path: Path) -> None:
     config = tmp_path / "resourceconfig.json"
     config.write_text(json.dumps({"current_host": "algo-2", "hosts": ["algo-2", "algo-1"]}))
     assert Node.of({}, resource_config=config) == Node(rank=1, world_size=2, master_addr="algo-1")
+
+
+def test_training_and_processing_jobs_keep_the_list_in_different_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "resourceconfig.json"
+    config.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}))
+    monkeypatch.setattr(node, "_SAGEMAKER", (ABSENT, config))
+    assert Node.of({}).world_size == 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -330,3 +331,12 @@ def test_a_connection_without_region_is_told(
 
 def test_nothing_is_asked_when_a_backend_is_made() -> None:
     open_backend("sagemaker", {"conn_id": "nobody_made_it", "role_arn": "arn:aws:iam::123456789012:role/r"})
+
+
+@pytest.mark.parametrize("missing", ["botocore.exceptions", "airflow.providers.amazon.aws.hooks.sagemaker"])
+def test_a_missing_extra_is_named(
+    sagemaker: FakeSagemaker, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigError, match=r"pip install 'airflow-provider-mlretrain\[amazon\]'"):
+        backend(sagemaker).status("training/any")
