@@ -24,5 +24,7 @@ os.environ.update(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """One flag refreshes every golden file; read the result as a diff."""
+    """One flag refreshes every golden file; read the result as a diff. Two are for makers of backends."""
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files")
+    parser.addoption("--backend", help="run tests/conformance/test_backend.py against this entry point alone")
+    parser.addoption("--backend-options", default="{}", help="its options, a JSON object")
