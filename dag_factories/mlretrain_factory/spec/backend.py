@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from mlretrain_factory.errors import nearest
-from mlretrain_factory.spec.environ import Environ
+from mlretrain_factory.spec.environ import Environ, refuse_secrets_below
 from mlretrain_factory.spec.quantity import Duration
 from mlretrain_factory.spec.section import Section, fault, text
 
@@ -120,7 +120,7 @@ class KubernetesSpec(Section):
     )
     volumes: tuple[KubernetesObject, ...] = Field(default=(), description="Volumes of the pod.")
     volume_mounts: tuple[KubernetesObject, ...] = Field(default=(), description="Where they are mounted.")
-    pod_template: KubernetesObject = Field(
+    pod_template: Annotated[KubernetesObject, AfterValidator(refuse_secrets_below)] = Field(
         default={}, description="`metadata` and `spec` laid over the pod; lists are merged by `name`."
     )
     queue: str | None = Field(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from mlretrain_factory.spec.section import fault
 
@@ -30,18 +31,36 @@ def looks_secret(value: str) -> bool:
     return bool(_SECRET_VALUE.search(value))
 
 
+def _is_secret(name: str, value: str) -> bool:
+    return bool(_SECRET_NAME.search(name) and value) or looks_secret(value)
+
+
+def _secret(name: str, at: tuple[str | int, ...]) -> PydanticCustomError:
+    message = f"`{name}` looks like a secret, and everybody may read it there"
+    return fault(message, at=at, remedy=_REMEDY, secret=True)
+
+
 def _refuse_secrets(value: dict[str, str]) -> dict[str, str]:
     for name, text in value.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             remedy = "Use letters, digits and underscores."
             raise fault("not a name of an environment variable", at=(name,), remedy=remedy, found=f"'{name}'")
-        if (_SECRET_NAME.search(name) and text) or looks_secret(text):
-            raise fault(
-                f"`{name}` looks like a secret, and everybody may read it there",
-                at=(name,),
-                remedy=_REMEDY,
-                secret=True,
-            )
+        if _is_secret(name, text):
+            raise _secret(name, (name,))
+    return value
+
+
+def refuse_secrets_below(value: Any, at: tuple[str | int, ...] = ()) -> Any:
+    """``value``, a manifest, unless a ``{name, value}`` anywhere in it looks like a secret."""
+    match value:
+        case {"name": str(name), "value": str(text)} if _is_secret(name, text):
+            raise _secret(name, (*at, "value"))
+        case dict():
+            for key, each in value.items():
+                refuse_secrets_below(each, (*at, key))
+        case list():
+            for i, each in enumerate(value):
+                refuse_secrets_below(each, (*at, i))
     return value
 
 

@@ -49,7 +49,7 @@ def test_the_kernel_reads_every_policy(everything: dict[str, TaskPlan]) -> None:
     assert [wire.from_wire(Guard, each).max for each in guards] == [0.01, 200]
 
 
-@pytest.mark.parametrize("case", ["smallest", "canary", "direct", "monitor_only", "everything"])
+@pytest.mark.parametrize("case", sorted(path.parent.name for path in GOLDEN.glob("*/plan.json")))
 def test_every_reference_is_to_a_task_before(case: str) -> None:
     for dag in plan_of(GOLDEN / case / "pipeline.yaml").dags:
         seen: set[str] = set()
@@ -84,3 +84,27 @@ def test_explain_says_when_what_and_why() -> None:
     assert "everything.monitor: when updated: x-lake://predictions" in text
     assert "Retrains after 2 of 4 windows have drifted; at most one per 14d, 6 per 30d." in text
     assert "roll_back after if one failed: rollout.stage_1.shift" in text
+
+
+def test_diff_and_explain_know_where_jobs_run(tmp_path: Path) -> None:
+    old = GOLDEN / "kubernetes" / "pipeline.yaml"
+    (tmp_path / "stacks").symlink_to(old.parent / "stacks")
+    new = tmp_path / "pipeline.yaml"
+    new.write_text(old.read_text().replace("team: fraud\n", "").replace("nodes: 2", "nodes: 3"))
+    lines = diff(plan_of(old), plan_of(new))
+    assert '~ on-kubernetes.retrain.defaults.backend_options.namespace: "fraud" → "ml"' in lines
+    assert "~ on-kubernetes.retrain/train.args.nodes: 2 → 3" in lines
+    memory = "~ on-kubernetes.retrain/train.args.job_resources.memory: 34359738368 → 17179869184"
+    assert memory in lines
+    text = explain(plan_of(old))
+    assert "  jobs on kubernetes: annotations=" in text
+    assert 'namespace="fraud"' in text
+    assert "jobs on" not in text.partition("on-kubernetes.rollback")[2]
+
+
+def test_explain_tells_of_a_search() -> None:
+    text = explain(plan_of(GOLDEN / "tune" / "pipeline.yaml"))
+    assert "Searches `booster`, `learning_rate`, `leaves`, `max_depth`, `subsample` in 30 trials" in text
+    assert "3 at a time for the lowest `log_loss`" in text
+    assert "tune after data_gate: TuneModelOperator(" in text
+    assert "train after tune: TrainModelOperator(" in text
