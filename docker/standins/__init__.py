@@ -1,0 +1,1 @@
+"""Images tagged like the published ones, for engines that reach no registry; see the README beside this."""
