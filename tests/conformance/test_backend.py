@@ -1,8 +1,8 @@
 """What every backend must do: one suite for all of them, real where it can be.
 
 ``local`` is real. ``kubernetes`` is real where ``KUBECONFIG`` answers, and else skipped, loudly.
-``sagemaker`` is moto's with jobs that really run (:mod:`tests.fixtures_sagemaker` says what is fake). ``fake``
-is that of the operators' tests. A third party runs the suite with ``--backend NAME --backend-options JSON``.
+``sagemaker`` is moto's with jobs that really run (:mod:`tests.fixtures_sagemaker` says what is fake).
+``fake`` is that of the operators' tests. A third party adds ``--backend NAME --backend-options JSON``.
 """
 
 from __future__ import annotations
