@@ -237,3 +237,20 @@ def test_what_cannot_work_is_told_before_anything_is_started(
     with pytest.raises(ConfigError, match=told) as caught:
         made(*changed(spec, options))
     assert "t0p-secret" not in str(caught.value)
+
+
+def test_the_page_about_permissions_has_policies_that_allow_what_is_called() -> None:
+    page = (GOLDEN.parents[2] / "docs" / "sagemaker.md").read_text()
+    policies = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+    airflow, role = ({name for each in policy["Statement"] for name in actions(each)} for policy in policies)
+    jobs = {
+        f"{verb}{kind}Job" for verb in ("Create", "Describe", "Stop") for kind in ("Training", "Processing")
+    }
+    assert airflow >= {*(f"sagemaker:{each}" for each in jobs), "sagemaker:AddTags", "iam:PassRole"}
+    assert airflow >= {"logs:DescribeLogStreams", "logs:GetLogEvents"}
+    assert "secretsmanager:GetSecretValue" in role
+
+
+def actions(statement: Mapping[str, Any]) -> list[str]:
+    found = statement["Action"]
+    return [found] if isinstance(found, str) else found
