@@ -22,6 +22,10 @@ _DENIED_LINE = (
 )
 
 
+class _Denied(Exception):
+    """CloudWatch may not be read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudWatchLog:
     """The streams of one job: ``<job>/algo-<n>-<start>``, one for each instance and each start of it.
@@ -41,40 +45,32 @@ class CloudWatchLog:
         millisecond were read. CloudWatch's own tokens would be shorter, but are worth nothing a day later.
         Lines of other hosts than ``algo-1`` begin with the host's name.
         """
-        streams = self._streams()
-        if streams is None:
-            line = _DENIED_LINE.format(group=self.group, conn_id=self.call.conn_id)
-            return ("", cursor) if cursor else (line, DENIED)
         read = {} if cursor in ("", DENIED) else json.loads(cursor)
         batches = []
-        for stream in streams:
-            last, count = read.get(stream, (0, 0))
-            events = self._events(stream, last, count)
-            if events:
-                read[stream] = _position(events, last, count)
-                batches.append((stream, events))
+        try:
+            for stream in self._streams():
+                last, count = read.get(stream, (0, 0))
+                events = self._events(stream, last, count)
+                if events:
+                    read[stream] = _position(events, last, count)
+                    batches.append((stream, events))
+        except _Denied:
+            line = _DENIED_LINE.format(group=self.group, conn_id=self.call.conn_id)
+            return ("", cursor) if cursor else (line, DENIED)
         if not batches:
             return "", cursor
         return "".join(f"{line}\n" for line in _lines(batches)), json.dumps(read, sort_keys=True)
 
     def tail(self, lines: int) -> list[str]:
-        """The last lines of all hosts together."""
-        batches = [
-            (stream, events)
-            for stream in self._streams() or ()
-            if (events := self._last_events(stream, lines))
-        ]
+        """The last lines of all hosts together; none where they may not be read."""
+        try:
+            batches = [(stream, self._last_events(stream, lines)) for stream in self._streams()]
+        except _Denied:
+            return []
         return list(_lines(batches))[-lines:]
 
-    def _streams(self) -> list[str] | None:
-        """The names of the job's streams, the first host's first; ``None`` if we may not know."""
-        denied = False
-
-        def refused(error: Any) -> bool:
-            nonlocal denied
-            denied = is_denied(error)
-            return denied or is_absent(error)
-
+    def _streams(self) -> list[str]:
+        """The names of the job's streams, the first host's first."""
         pages = self.call(
             lambda: list(
                 self.hook.conn.get_paginator("describe_log_streams").paginate(
@@ -82,10 +78,8 @@ class CloudWatchLog:
                 )
             ),
             where=self._where,
-            unless=refused,
+            unless=_not_there,
         )
-        if denied:
-            return None
         names = [each["logStreamName"] for page in pages or () for each in page["logStreams"]]
         return sorted(names, key=lambda name: (_host_number(name), name))
 
@@ -94,7 +88,7 @@ class CloudWatchLog:
             events = self.hook.get_log_events(self.group, stream, start_time=last, skip=count)
             return list(islice(events, EVENTS_AT_ONCE))
 
-        return self.call(read, where=self._where, unless=_hidden) or []
+        return self.call(read, where=self._where, unless=_not_there) or []
 
     def _last_events(self, stream: str, lines: int) -> list[dict[str, Any]]:
         answer = self.call(
@@ -102,7 +96,7 @@ class CloudWatchLog:
                 logGroupName=self.group, logStreamName=stream, limit=lines, startFromHead=False
             ),
             where=self._where,
-            unless=_hidden,
+            unless=_not_there,
         )
         return list(answer["events"]) if answer else []
 
@@ -111,8 +105,10 @@ class CloudWatchLog:
         return f"CloudWatch {self.group}/{self.job}"
 
 
-def _hidden(error: Any) -> bool:
-    return is_absent(error) or is_denied(error)
+def _not_there(error: Any) -> bool:
+    if is_denied(error):
+        raise _Denied
+    return is_absent(error)
 
 
 def _position(events: Sequence[dict[str, Any]], last: int, count: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -141,23 +142,33 @@ def test_the_tail_is_of_all_hosts_together(cloud: FakeSagemaker, job: str) -> No
     assert log_of("nobody").tail(3) == []
 
 
+@pytest.mark.parametrize("denied", ["describe_log_streams", "get_log_events"])
 def test_a_log_that_may_not_be_read_is_said_once_and_read_as_soon_as_it_may(
-    cloud: FakeSagemaker, job: str
+    cloud: FakeSagemaker, job: str, denied: str
 ) -> None:
-    from botocore.stub import Stubber
-
     put(cloud, job, "algo-1-1", (0, "there"))
-    client = cloud.client("logs")
-
-    class Hook:
-        conn = client
-
-    with Stubber(client) as stub:
-        for _ in range(3):
-            stub.add_client_error("describe_log_streams", "AccessDeniedException")
-        text, cursor = log_of(job, Hook()).since("")
+    with denying(cloud, denied, job) as hook:
+        text, cursor = log_of(job, hook).since("")
         assert text.startswith("The job's log is not shown: AWS denies logs:DescribeLogStreams")
         assert cursor == DENIED
-        assert log_of(job, Hook()).since(cursor) == ("", cursor)
-        assert log_of(job, Hook()).tail(3) == []
+        assert log_of(job, hook).since(cursor) == ("", cursor)
+        assert log_of(job, hook).tail(3) == []
     assert log_of(job).since(cursor)[0] == "there\n"
+
+
+@contextmanager
+def denying(cloud: FakeSagemaker, operation: str, job: str) -> Iterator[Any]:
+    """A hook that may not do ``operation``, three times."""
+    from airflow.providers.amazon.aws.hooks.logs import AwsLogsHook
+    from botocore.stub import Stubber
+
+    make: Any = AwsLogsHook
+    hook = make(aws_conn_id=CONN_ID)
+    with Stubber(hook.conn) as stub:
+        for _ in range(3):
+            if operation == "get_log_events":
+                stub.add_response(
+                    "describe_log_streams", {"logStreams": [{"logStreamName": f"{job}/algo-1-1"}]}
+                )
+            stub.add_client_error(operation, "AccessDeniedException")
+        yield hook
