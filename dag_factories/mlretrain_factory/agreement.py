@@ -63,8 +63,8 @@ def _check_classes(spec: PipelineSpec, stack: StackSpec, pipeline: Node) -> Iter
         yield _fault(
             pipeline,
             (section, "resources", *inline),
-            f"the stack `{spec.stack}` has no such resource class",
-            nearest(resources.name, known, f"Add it to `resources:` in stacks/{spec.stack}.yaml."),
+            f"stacks/{spec.stack}.yaml has no such resource class",
+            nearest(resources.name, known, "Add it to `resources:` there."),
             found=f"'{resources.name}'",
             allowed=", ".join(sorted(known)),
         )

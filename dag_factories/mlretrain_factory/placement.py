@@ -72,10 +72,10 @@ def _team(pipeline: Node, stack: Node, file: str) -> tuple[str | None, list[Spec
     fault = SpecError(
         position=team.position,
         path="team",
-        message="the stack knows no such team",
+        message=f"{file} knows no such team",
         found=f"'{team.value}'",
         allowed=", ".join(known) or None,
-        remedy=nearest(team.value, known, f"Add it to `teams:` in {file}."),
+        remedy=nearest(team.value, known, "Add it to `teams:` there."),
     )
     return None, [fault]
 

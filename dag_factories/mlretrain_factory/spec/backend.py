@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
@@ -16,12 +17,18 @@ OURS = ("local", "kubernetes", "sagemaker")
 """Backends that have a section of their own."""
 
 
+@cache
+def third_parties() -> frozenset[str]:
+    """Backends that other packages have registered; read once, for it takes milliseconds."""
+    from importlib.metadata import entry_points
+
+    return frozenset(point.name for point in entry_points(group="mlretrain.backends"))
+
+
 def _check_backend(value: str) -> str:
     if value in OURS:
         return value
-    from importlib.metadata import entry_points
-
-    known = sorted({*OURS, *(point.name for point in entry_points(group="mlretrain.backends"))})
+    known = sorted({*OURS, *third_parties()})
     if value not in known:
         raise fault(
             "unknown backend",

@@ -167,10 +167,7 @@ def test_an_image_of_the_pipeline_alone_is_enough_for_all_its_jobs(tmp_path: Pat
 
 
 def test_a_third_party_gets_its_options_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Point:
-        name = "abacus"
-
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point()])
+    monkeypatch.setattr("mlretrain_factory.spec.backend.third_parties", lambda: {"abacus"})
     file = example_on("local", tmp_path)
     stack = tmp_path / "stacks" / "local.yaml"
     stack.write_text(
