@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from mlretrain.errors import ConfigError
@@ -29,7 +28,7 @@ def training_request(spec: JobSpec, options: SagemakerOptions) -> dict[str, Any]
     """The arguments of CreateTrainingJob. Raises ``ConfigError`` for what cannot work."""
     check(spec, options)
     folder = spec.request_uri.rpartition("/")[0]
-    request: dict[str, Any] = {
+    return {
         "TrainingJobName": dns_label(spec.name),
         "RoleArn": options.role_arn,
         "AlgorithmSpecification": {
@@ -43,67 +42,64 @@ def training_request(spec: JobSpec, options: SagemakerOptions) -> dict[str, Any]
         "OutputDataConfig": {"S3OutputPath": f"{folder}/sagemaker", **_key("KmsKeyId", options.kms_key)},
         "Tags": tags_of(spec.labels, options.tags),
         "EnableInterContainerTrafficEncryption": options.encrypt_traffic,
+        **_training_inputs(options),
+        **_vpc(options),
+        **_checkpoints(spec),
+        **_spot(spec, options),
     }
-    inputs = channels(options, "training")
-    if inputs:
-        request["InputDataConfig"] = [
-            {
-                "ChannelName": name,
-                "InputMode": "File",
-                "DataSource": {
-                    "S3DataSource": {
-                        "S3DataType": "S3Prefix",
-                        "S3Uri": uri,
-                        "S3DataDistributionType": "FullyReplicated",
-                    }
-                },
-            }
-            for name, (uri, _) in inputs.items()
-        ]
-    if options.subnets:
-        request["VpcConfig"] = _vpc(options)
-    if spec.checkpoint_uri is not None and is_s3(spec.checkpoint_uri):
-        # A folder of its own: SageMaker keeps it equal to /opt/ml/checkpoints, and must not bring an old copy
-        # of what the step writes itself below checkpoint_uri.
-        request["CheckpointConfig"] = {"S3Uri": f"{spec.checkpoint_uri.rstrip('/')}/sagemaker"}
-    if options.spot is not None:
-        request["EnableManagedSpotTraining"] = True
-        request["StoppingCondition"] = _patience(spec, options.spot)
-    return request
 
 
 def processing_request(spec: JobSpec, options: SagemakerOptions) -> dict[str, Any]:
     """The arguments of CreateProcessingJob. Raises ``ConfigError`` for what cannot work."""
     check(spec, options)
-    network: dict[str, Any] = {"EnableInterContainerTrafficEncryption": options.encrypt_traffic}
-    if options.subnets:
-        network["VpcConfig"] = _vpc(options)
-    request: dict[str, Any] = {
+    return {
         "ProcessingJobName": dns_label(spec.name),
         "RoleArn": options.role_arn,
         "AppSpecification": {"ImageUri": _image(spec, options), "ContainerEntrypoint": list(ENTRYPOINT)},
         "Environment": environment(spec, options, "processing"),
         "ProcessingResources": {"ClusterConfig": _cluster(spec, options)},
         "StoppingCondition": {"MaxRuntimeInSeconds": _runtime_s(spec, "processing")},
-        "NetworkConfig": network,
+        "NetworkConfig": {
+            "EnableInterContainerTrafficEncryption": options.encrypt_traffic,
+            **_vpc(options),
+        },
         "Tags": tags_of(spec.labels, options.tags),
+        **_processing_inputs(options),
     }
-    inputs = channels(options, "processing")
-    if inputs:
-        request["ProcessingInputs"] = [
-            {
-                "InputName": name,
-                "S3Input": {
-                    "S3Uri": uri,
-                    "LocalPath": path,
-                    "S3DataType": "S3Prefix",
-                    "S3InputMode": "File",
-                    "S3DataDistributionType": "FullyReplicated",
-                },
-            }
-            for name, (uri, path) in inputs.items()
-        ]
-    return request
+
+
+def _training_inputs(options: SagemakerOptions) -> dict[str, Any]:
+    inputs = [
+        {"ChannelName": name, "InputMode": "File", "DataSource": {"S3DataSource": _copied_to_each_node(uri)}}
+        for name, (uri, _) in channels(options, "training").items()
+    ]
+    return {"InputDataConfig": inputs} if inputs else {}
+
+
+def _processing_inputs(options: SagemakerOptions) -> dict[str, Any]:
+    inputs = [
+        {
+            "InputName": name,
+            "S3Input": {**_copied_to_each_node(uri), "LocalPath": path, "S3InputMode": "File"},
+        }
+        for name, (uri, path) in channels(options, "processing").items()
+    ]
+    return {"ProcessingInputs": inputs} if inputs else {}
+
+
+def _copied_to_each_node(uri: str) -> dict[str, str]:
+    return {"S3Uri": uri, "S3DataType": "S3Prefix", "S3DataDistributionType": "FullyReplicated"}
+
+
+def _checkpoints(spec: JobSpec) -> dict[str, Any]:
+    """A folder of its own for what a script keeps in ``/opt/ml/checkpoints``.
+
+    SageMaker brings that folder and S3 into line. In ``checkpoint_uri`` itself it could put an old copy over
+    what the step has written there since.
+    """
+    if spec.checkpoint_uri is None or not is_s3(spec.checkpoint_uri):
+        return {}
+    return {"CheckpointConfig": {"S3Uri": f"{spec.checkpoint_uri.rstrip('/')}/sagemaker"}}
 
 
 def _image(spec: JobSpec, options: SagemakerOptions) -> str:
@@ -153,11 +149,14 @@ def _runtime_s(spec: JobSpec, kind: Kind) -> int:
     return runtime_s
 
 
-def _patience(spec: JobSpec, spot: Mapping[str, Any]) -> dict[str, int]:
-    """The times that a job on spot instances may take: at work, and with all its waiting."""
+def _spot(spec: JobSpec, options: SagemakerOptions) -> dict[str, Any]:
+    """What asks for spot instances, and how long the job may take: at work, and with all its waiting."""
+    spot = options.spot
+    if spot is None:
+        return {}
     if set(spot) != {"max_wait_s"}:
         raise wrong("spot", ", ".join(sorted(spot)) or "nothing", "max_wait_s")
-    if spec.checkpoint_uri is None or not is_s3(spec.checkpoint_uri):
+    if not _checkpoints(spec):
         raise ConfigError(
             "spot instances may go at any time, so the job needs a folder for checkpoints in S3",
             where="sagemaker.spot",
@@ -169,11 +168,17 @@ def _patience(spec: JobSpec, spot: Mapping[str, Any]) -> dict[str, int]:
         runtime_s = min(runtime_s, wait_s)
     if wait_s < runtime_s:
         raise wrong("spot.max_wait_s", str(wait_s), f"the job's timeout of {runtime_s} s, or more")
-    return {"MaxRuntimeInSeconds": runtime_s, "MaxWaitTimeInSeconds": wait_s}
+    return {
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": runtime_s, "MaxWaitTimeInSeconds": wait_s},
+    }
 
 
-def _vpc(options: SagemakerOptions) -> dict[str, list[str]]:
-    return {"Subnets": list(options.subnets), "SecurityGroupIds": list(options.security_group_ids)}
+def _vpc(options: SagemakerOptions) -> dict[str, Any]:
+    if not options.subnets:
+        return {}
+    network = {"Subnets": list(options.subnets), "SecurityGroupIds": list(options.security_group_ids)}
+    return {"VpcConfig": network}
 
 
 def _key(name: str, value: str | None) -> dict[str, str]:
