@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,11 @@ test_namespace.__test__ = False  # type: ignore[attr-defined]
 
 def skip_loudly(request: pytest.FixtureRequest, reason: str) -> None:
     """Skip, and say so on the terminal: a run without a cluster proves nothing about one."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    plugins = request.config.pluginmanager
+    reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
     if reporter is not None:
-        reporter.write_line(f"\nNOT TESTED ON KUBERNETES: {reason}", red=True, bold=True)
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            reporter.write_line(f"\nNOT TESTED ON KUBERNETES: {reason}", red=True, bold=True)
     pytest.skip(reason)
 
 
