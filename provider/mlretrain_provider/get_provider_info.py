@@ -23,6 +23,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "mlretrain_provider.operators.data",
                     "mlretrain_provider.operators.training",
+                    "mlretrain_provider.operators.tuning",
                     "mlretrain_provider.operators.registry",
                     "mlretrain_provider.operators.deployment",
                     "mlretrain_provider.operators.monitoring",
@@ -56,6 +57,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "ML Retrain",
                 "python-modules": [
                     "mlretrain_provider.triggers.deployment",
+                    "mlretrain_provider.triggers.job",
                     "mlretrain_provider.triggers.model_alias",
                 ],
             }
@@ -72,6 +74,7 @@ def get_provider_info() -> dict[str, Any]:
             "mlretrain_provider.links.ModelVersionLink",
             "mlretrain_provider.links.DataDocsLink",
             "mlretrain_provider.links.DriftReportLink",
+            "mlretrain_provider.links.TrialsLink",
         ],
         "plugins": [
             {"name": "mlretrain", "plugin-class": "mlretrain_provider.plugins.ui.MlretrainPlugin"},

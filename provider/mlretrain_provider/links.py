@@ -92,3 +92,10 @@ class DriftReportLink(ArtifactLink):
 
     name = "Drift report"
     fact = "report_uri"
+
+
+class TrialsLink(ArtifactLink):
+    """What a search has tried, and what came of it."""
+
+    name = "Trials"
+    fact = "trials_uri"

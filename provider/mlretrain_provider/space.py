@@ -42,7 +42,7 @@ class Dimension:
         """The value that Optuna calls ``label``."""
         if self.kind == "choice":
             return self.choices[self.labels.index(label)]
-        return label if self.step is None else self._at(round((label - self.low) / self.step))
+        return self._nearest(label)
 
     def label(self, value: Any) -> Any:
         """What Optuna calls ``value``."""
@@ -84,8 +84,7 @@ class Dimension:
         """The value nearest to a number within [0, 1]: the inverse of :meth:`to_unit`."""
         low, high = self._scaled
         value = low + place * (high - low)
-        value = min(max(math.exp(value) if self.log else value, self.low), self.high)
-        return value if self.step is None else self._at(round((value - self.low) / self.step))
+        return self._nearest(math.exp(value) if self.log else value)
 
     @property
     def _scaled(self) -> tuple[float, float]:
@@ -93,6 +92,15 @@ class Dimension:
         margin = self.step / 2 if self.step else 0.0
         low, high = self.low - margin, self.high + margin
         return (math.log(low), math.log(high)) if self.log else (low, high)
+
+    def _nearest(self, value: float) -> float:
+        """The value nearest to a number.
+
+        Without a step those of twelve digits: the last ones depend on how numpy happens to compute them.
+        """
+        if self.step is not None:
+            return self._at(round((value - self.low) / self.step))
+        return min(max(float(f"{value:.12g}"), self.low), self.high)
 
     def _at(self, number: int) -> float:
         """The value after so many steps, with no more digits than its parts have."""
@@ -125,17 +133,20 @@ def _read(name: str, given: Any) -> Dimension:
 
 def _range(name: str, kind: Literal["int", "float"], options: Mapping[str, Any], where: str) -> Dimension:
     bounds, step, log = options[kind], options.get("step"), bool(options.get("log"))
-    number = (int,) if kind == "int" else (int, float)
-    if not _are_numbers(bounds, number) or len(bounds) != 2 or not bounds[0] <= bounds[1]:
+    numbers = (int,) if kind == "int" else (int, float)
+    if not _are_numbers(bounds, numbers) or len(bounds) != 2 or not bounds[0] <= bounds[1]:
         raise ConfigError("not a range", where=where, found=repr(bounds), allowed=_EXAMPLES)
-    if step is not None and (not _are_numbers([step], number) or not step > 0):
-        raise ConfigError("not a step", where=where, found=repr(step), allowed="a number above 0")
+    is_step = step is None or (_are_numbers([step], (int, float)) and step > 0)
+    if not is_step or (kind == "int" and step is not None and step != int(step)):
+        raise ConfigError(
+            "not a step", where=where, found=repr(step), allowed="a number above 0, for int a whole one"
+        )
     if log and (bounds[0] <= 0 or step is not None):
         raise ConfigError(
             "a logarithmic range begins above 0 and has no step", where=where, found=repr(dict(options))
         )
-    if kind == "int" and step is None:
-        step = 1
+    if kind == "int":
+        step = int(step or 1)
     found = Dimension(name=name, kind=kind, low=bounds[0], high=bounds[1], step=step, log=log)
     # The last value is within the range; Optuna would say so in a warning.
     return replace(found, high=found._at(found.steps)) if step else found

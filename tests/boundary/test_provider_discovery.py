@@ -104,7 +104,7 @@ def test_every_module_is_in_the_info() -> None:
         "triggers": set[str](),
         "bundles": set[str](),
         "hooks": {"connection"},
-        "operators": {"pipeline", "step"},
+        "operators": {"pipeline", "recipe", "step"},
     }.items():
         modules = {path.stem for path in (root / kind).glob("*.py")} - {"__init__"} - parents
         found = {each.rpartition(".")[2] for each in INFO[kind][0]["python-modules"]}

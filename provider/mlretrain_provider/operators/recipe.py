@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+from airflow.sdk import BaseOperatorLink
 
 from mlretrain.errors import ConfigError
 from mlretrain_provider.links import MLflowRunLink
@@ -45,7 +47,7 @@ class RecipeOperator(StepOperator):
         "prediction_method",
         "experiment",
     )
-    operator_extra_links = (MLflowRunLink(),)
+    operator_extra_links: Collection[BaseOperatorLink] = (MLflowRunLink(),)
 
     def __init__(
         self,

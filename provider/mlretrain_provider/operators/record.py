@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import TriggerRule
 
@@ -14,6 +14,7 @@ from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, PipelineOperator
 from mlretrain_provider.operators.registry import drop_challenger
 from mlretrain_provider.run import RunIdentity
+from mlretrain_provider.trials import TrialLog
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -80,13 +81,19 @@ class RecordRunOperator(PipelineOperator):
         self.append(run, "concluded", version=version, outcome=outcome, reason=reason)
         return outcome, reason, version
 
-    def _close(self, run: RunIdentity, status: str) -> None:
-        """End the MLflow runs that this run opened; they are named in its requests."""
-        for path in self.store.list(f"{self.folder(run, 'train')}-"):
-            if path.endswith(f"/{REQUEST_FILE}"):
+    def _close(self, run: RunIdentity, status: Literal["FINISHED", "FAILED"]) -> None:
+        """End the MLflow runs that this run opened; they are named in its requests and trials."""
+        for step in ("train", "tune"):
+            for path in self.store.list(f"{self.folder(run, step)}-"):
+                folder, _, name = path.rpartition("/")
+                if name != REQUEST_FILE:
+                    continue
                 mlflow_run_id = json.loads(self.store.read(path))["frozen"].get("mlflow_run_id")
                 if mlflow_run_id:
-                    self.tracker.close_run(mlflow_run_id, "FAILED" if status == "FAILED" else "FINISHED")
+                    self.tracker.close_run(mlflow_run_id, status)
+                for trial in TrialLog(self.store, folder).trials if step == "tune" else ():
+                    if trial.state == "running":
+                        self.tracker.close_run(trial.mlflow_run_id, "FAILED")
 
 
 def outcome_of(events: tuple[LedgerEvent, ...], states: Mapping[str, str]) -> tuple[str, str, str | None]:

@@ -11,7 +11,14 @@ from airflow.sdk import BaseXCom
 from mlretrain.registry.mlflow import WORKFLOW, MlflowRegistry, MlflowTracker
 from mlretrain.registry.rest import MlflowRest
 from mlretrain_provider.hooks.mlflow import MLflowHook
-from mlretrain_provider.links import DataDocsLink, DriftReportLink, FactLink, MLflowRunLink, ModelVersionLink
+from mlretrain_provider.links import (
+    DataDocsLink,
+    DriftReportLink,
+    FactLink,
+    MLflowRunLink,
+    ModelVersionLink,
+    TrialsLink,
+)
 from mlretrain_provider.plugins.artifacts import root_key
 
 pytestmark = pytest.mark.airflow
@@ -43,6 +50,7 @@ def link(monkeypatch: pytest.MonkeyPatch, kind: type[FactLink], **xcoms: Any) ->
         (ModelVersionLink, {"version": "7", "name": "a b"}, f"{MODELS}/a%20b/versions/7{WORKFLOW}"),
         (DataDocsLink, {"docs_uri": "s3://ml/a/p/index.html"}, f"{PAGES}/p/index.html"),
         (DriftReportLink, {"report_uri": "s3://ml/a/p/drift.html"}, f"{PAGES}/p/drift.html"),
+        (TrialsLink, {"trials_uri": "s3://ml/a/p/trials.html"}, f"{PAGES}/p/trials.html"),
         (DriftReportLink, {"report_uri": "s3://other/drift.html"}, ""),
         (MLflowRunLink, {}, ""),
     ],
@@ -69,7 +77,8 @@ def test_other_results_have_no_link(monkeypatch: pytest.MonkeyPatch, result: Any
 
 
 def test_names_are_what_people_read() -> None:
-    kinds = (MLflowRunLink, ModelVersionLink, DataDocsLink, DriftReportLink)
+    kinds = (MLflowRunLink, ModelVersionLink, DataDocsLink, DriftReportLink, TrialsLink)
 
-    assert [kind().name for kind in kinds] == ["MLflow run", "Model version", "Data Docs", "Drift report"]
-    assert len({kind().xcom_key for kind in kinds}) == 4
+    names = ["MLflow run", "Model version", "Data Docs", "Drift report", "Trials"]
+    assert [kind().name for kind in kinds] == names
+    assert len({kind().xcom_key for kind in kinds}) == len(names)

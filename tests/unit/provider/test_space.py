@@ -23,6 +23,7 @@ def values(**options: Any) -> tuple[Any, ...]:
     [
         ({"int": [3, 6]}, (3, 4, 5, 6)),
         ({"int": [3, 8], "step": 2}, (3, 5, 7)),
+        ({"int": [3, 8], "step": 2.0}, (3, 5, 7)),
         ({"int": [1, 3], "log": True}, (1, 2, 3)),
         ({"float": [0, 0.35], "step": 0.1}, (0.0, 0.1, 0.2, 0.3)),
         ({"float": [0.5, 0.5]}, (0.5,)),
@@ -57,6 +58,8 @@ def test_a_range_without_steps_is_no_grid() -> None:
         ({"float": [0, math.inf]}, "not a range"),
         ({"float": [True, 2]}, "not a range"),
         ({"float": [0, 1], "step": 0}, "not a step"),
+        ({"int": [0, 9], "step": 1.5}, "not a step"),
+        ({"int": [0, 9], "step": "2"}, "not a step"),
         ({"int": [0, 9], "log": True}, "begins above 0"),
         ({"float": [1, 9], "log": True, "step": 2}, "has no step"),
     ],

@@ -1,0 +1,389 @@
+"""The search for hyperparameters: each trial a job, some at once, the best one into the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlretrain import wire
+from mlretrain.errors import (
+    ConfigError,
+    ContractError,
+    MlretrainError,
+    TransientError,
+    UserCodeError,
+    from_wire,
+)
+from mlretrain.metrics import higher_is_better
+from mlretrain.ports import JobSpec, JobStatus
+from mlretrain.runtime.contract import (
+    REQUEST_FILE,
+    StepReport,
+    StepRequest,
+    parse_request,
+    request_key,
+    run_slug,
+    step_prefix,
+)
+from mlretrain.runtime.tracking import RUN_FACT
+from mlretrain.steps.trial import METRIC_PREFIX
+from mlretrain_provider.jobs import StepJob
+from mlretrain_provider.links import LINKS_XCOM, MLflowRunLink, TrialsLink
+from mlretrain_provider.operators.recipe import RecipeOperator, overrides
+from mlretrain_provider.run import RunIdentity
+from mlretrain_provider.space import read_space
+from mlretrain_provider.study import Study, Trial
+from mlretrain_provider.study_page import render_html
+from mlretrain_provider.trials import TrialLog
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from mlretrain_provider.study_database import StudyDatabase
+
+STUDY_FILE, PAGE_FILE = "study.json", "trials.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """One search as this process carries it on.
+
+    :param prefix: its folder in the artifact store.
+    :param total: how many trials there will be.
+    """
+
+    request: StepRequest
+    prefix: str
+    study: Study
+    log: TrialLog
+    total: int
+    database: StudyDatabase | None
+
+    @property
+    def mlflow_run_id(self) -> str:
+        """The run whose children the trials' runs are."""
+        return str(self.request.frozen[RUN_FACT])
+
+
+class TuneModelOperator(RecipeOperator):
+    """Search for the hyperparameters of a training. Each trial is a job on the backend.
+
+    Returns ``{best_params, best_value, best_trial, metric, direction, trials, failed, mlflow_run_id,
+    study_uri, trials_uri}``; give it to :class:`TrainModelOperator` as ``tuning``.
+    A trial trains on a part of the training rows and is scored on the rest of them; the rows that the
+    candidate will be judged on are seen by none. It logs to an MLflow run of its own below the search's, and
+    keeps no model.
+
+    What was asked and answered is written to the artifact store before anything follows from it: a search
+    that dies goes on with the jobs that it left, and loses or repeats no trial; so does one whose ``trials``
+    are raised later. A trial whose code fails is told the study as failed. When more than half of the trials
+    have failed, the task fails with the first one's error; run again, it repeats what has failed. A trial's
+    job that its platform has lost is started again, ``retries`` times. Further arguments are those of
+    :class:`~mlretrain_provider.operators.recipe.RecipeOperator`.
+
+    :param space: by name of a hyperparameter ``{int: [low, high]}`` or ``{float: [low, high]}`` with ``step``
+        or ``log``, or ``{choice: [...]}``. Those that the run's conf sets are not searched.
+    :param sampler: ``tpe``, ``random``, ``cmaes`` or ``grid``. TPE is Optuna's, which must be installed where
+        this operator runs: the extra ``tune``.
+    :param trials: how many, at most; a grid may end earlier.
+    :param parallelism: how many jobs at once.
+    :param metric: what a trial is judged by: ``roc_auc``, ``log_loss``, ``rmse`` …, or one that the code logs
+        to its run under that name.
+    :param direction: ``maximize`` or ``minimize``; none: the metric's own.
+    :param validation_fraction: share of the training rows that trials are scored on: the latest ones where
+        there is a time column.
+    :param timeout_s: seconds that one trial may take; none: no limit but the task's.
+    :param study_conn_id: connection of a PostgreSQL, MySQL or SQLite database that is kept up to date with
+        the trials, for Optuna's own tools; none: the artifact store alone.
+    """
+
+    step = "tune"
+    template_fields = (
+        *RecipeOperator.template_fields,
+        "space",
+        "sampler",
+        "trials",
+        "parallelism",
+        "metric",
+        "direction",
+        "validation_fraction",
+        "timeout_s",
+        "study_conn_id",
+    )
+    operator_extra_links = (MLflowRunLink(), TrialsLink())
+
+    def __init__(
+        self,
+        *,
+        space: Mapping[str, Mapping[str, Any]],
+        metric: str,
+        sampler: str = "tpe",
+        trials: int = 30,
+        parallelism: int = 1,
+        direction: str | None = None,
+        validation_fraction: float = 0.2,
+        timeout_s: float | None = None,
+        study_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.space = space
+        self.metric = metric
+        self.sampler = sampler
+        self.trials = trials
+        self.parallelism = parallelism
+        self.direction = direction
+        self.validation_fraction = validation_fraction
+        self.timeout_s = timeout_s
+        self.study_conn_id = study_conn_id
+
+    def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        """All that the questions depend on; how many are asked, and how many at once, may change."""
+        fixed = overrides(run)
+        return {
+            "recipe": self.recipe(run),
+            "space": {name: each for name, each in self.space.items() if name not in fixed},
+            "sampler": self.sampler,
+            "metric": self.metric,
+            "direction": self.direction or _direction_of(self.metric),
+            "validation_fraction": float(self.validation_fraction),
+        }
+
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        self.count_in(run)
+        search = self._open(run, context)
+        context["ti"].xcom_push(key=LINKS_XCOM, value={RUN_FACT: search.mlflow_run_id})
+        jobs: dict[int, StepJob] = {}
+        try:
+            while self._ask(search, run):
+                jobs = self._running(search, run, context, jobs)
+                self._answer(search, jobs)
+                self._give_up_if_hopeless(search)
+        except MlretrainError as error:
+            if not isinstance(error, TransientError):  # else the platform is away and the jobs may be well
+                self.on_kill()
+            raise
+        return self._conclude(search)
+
+    def _open(self, run: RunIdentity, context: Context) -> _Search:
+        config = wire.to_wire(self.config(run, context))
+        key = request_key(self.step, self.pipeline, run.run_id, config)
+        prefix = step_prefix(self.pipeline, run.run_id, self.step, key)
+        study = _study(config, int(self.seed))
+        total = study.total(_at_least_one("trials", self.trials))
+        _at_least_one("parallelism", self.parallelism)
+
+        def decide() -> Mapping[str, Any]:
+            name = f"search {self.pipeline} {run.window_end:%Y-%m-%d}"
+            request = StepRequest(
+                step=self.step,
+                pipeline=self.pipeline,
+                run_id=run.run_id,
+                window_end=run.window_end,
+                key=key,
+                config=config,
+                frozen=self.open_run(run, key, name, config["recipe"]["dataset_uri"]),
+                output_uri=self.artifact_uri(prefix),
+                seed=int(self.seed),
+            )
+            return dict(wire.to_wire(request))
+
+        path = f"{prefix}/{REQUEST_FILE}"
+        return _Search(
+            request=parse_request(wire.canonical(self.once(path, decide)), self.artifact_uri(path)),
+            prefix=prefix,
+            study=study,
+            log=TrialLog(self.store, prefix),
+            total=total,
+            database=self._database(f"{self.pipeline}/{run_slug(run.run_id)}/{key}", study),
+        )
+
+    def _database(self, name: str, study: Study) -> StudyDatabase | None:
+        from mlretrain_provider.study_database import StudyDatabase
+
+        return StudyDatabase.of(self.study_conn_id, name, study) if self.study_conn_id else None
+
+    def _ask(self, search: _Search, run: RunIdentity) -> bool:
+        """Ask as many trials as may run; whether any do."""
+        log = search.log
+        running = [each for each in log.trials if each.state == "running"]
+        while len(running) < int(self.parallelism) and len(log.trials) < search.total:
+            params, number = search.study.ask(log.trials), len(log.trials)
+            tags = {
+                "mlflow.parentRunId": search.mlflow_run_id,
+                "mlretrain.pipeline": self.pipeline,
+                "mlretrain.run_id": run.run_id,
+                "mlretrain.trial": str(number),
+            }
+            mlflow_run_id = self.tracker.open_run(
+                self.experiment or self.pipeline, f"{search.request.key}-{number}", f"trial {number}", tags
+            )
+            running.append(log.ask(params, mlflow_run_id))
+            self.log.info("Trial %d: %s", number, running[-1].params)
+        if search.database is not None:
+            search.database.keep(log.trials)
+        return bool(running)
+
+    def _running(
+        self, search: _Search, run: RunIdentity, context: Context, jobs: dict[int, StepJob]
+    ) -> dict[int, StepJob]:
+        """The jobs of the trials that run now, as many as may; ``jobs`` are those of the last time."""
+        running = [each for each in search.log.trials if each.state == "running"][: int(self.parallelism)]
+        for number in set(jobs) - {each.number for each in running}:
+            self._jobs.pop(jobs[number].request.key, None)
+        return {
+            each.number: jobs.get(each.number) or self._job_of(each, search, run, context) for each in running
+        }
+
+    def _job_of(self, trial: Trial, search: _Search, run: RunIdentity, context: Context) -> StepJob:
+        config = search.request.config
+        recipe = {**config["recipe"], "params": {**config["recipe"]["params"], **trial.params}}
+        judged = {name: config[name] for name in ("metric", "validation_fraction")}
+        question = {**recipe, **judged, "number": trial.number, "study": search.request.key}
+        return self.job(run, context, "trial", question, lambda *_: {RUN_FACT: trial.mlflow_run_id})
+
+    def _answer(self, search: _Search, jobs: Mapping[int, StepJob]) -> None:
+        """Tell the study of every trial that has ended, after waiting until one has."""
+        waiting: dict[str, int] = {}
+        for number, job in jobs.items():
+            report = job.succeeded()
+            if report is not None:
+                self._tell(search, number, job, report)
+            else:
+                job.look()
+                waiting[job.request.key] = number
+        if len(waiting) < len(jobs):
+            return
+        for job, status in self.wait(list(jobs.values())):
+            found = self._outcome(search, job, status)
+            if found is not None:
+                self._tell(search, waiting[job.request.key], job, found)
+
+    def _outcome(
+        self, search: _Search, job: StepJob, status: JobStatus
+    ) -> StepReport | MlretrainError | None:
+        """What came of a job that has ended; ``None``: another one is to be started for its trial.
+
+        :raises MlretrainError: what would fail any other trial as well; somebody has cancelled the job.
+        """
+        found = job.outcome(status)
+        if isinstance(found, StepReport):
+            return found
+        if status.state == "cancelled" or not isinstance(found, (UserCodeError, TransientError)):
+            job.settle()
+            raise found
+        again = job.record.number < (int(self.retries or 0) + 1) * (search.log.round + 1)
+        timed_out = (status.reason or "").startswith("timed out")
+        if isinstance(found, TransientError) and again and not timed_out:
+            self.log.warning("Its job is started again: %s", found)
+            job.settle()
+            return None
+        return found
+
+    def _tell(self, search: _Search, number: int, job: StepJob, found: StepReport | MlretrainError) -> None:
+        trial = search.log.trials[number]
+        if isinstance(found, StepReport):
+            self.tracker.close_run(trial.mlflow_run_id, "FINISHED")
+            told = search.log.tell(trial, value=float(found.result["value"]))
+            self.log.info("Trial %d: %s %s", number, self.metric, told.value)
+        else:
+            self.tracker.close_run(trial.mlflow_run_id, "FAILED")
+            search.log.tell(trial, error=found.to_wire())
+            self.log.warning("Trial %d failed: %s", number, found)
+            job.settle()
+
+    def _give_up_if_hopeless(self, search: _Search) -> None:
+        failed = [each for each in search.log.trials if each.state == "failed"]
+        if len(failed) * 2 <= search.total:
+            return
+        search.log.give_up()
+        self.tracker.close_run(search.mlflow_run_id, "FAILED")
+        error = failed[0].error or {}
+        number = failed[0].number
+        found = f"{len(failed)} of {search.total} trials failed, the first of them, trial {number}, with: "
+        raise from_wire({**error, "message": found + str(error.get("message"))})
+
+    def _conclude(self, search: _Search) -> dict[str, Any]:
+        trials = search.log.trials
+        best = search.study.best(trials)
+        if best is None:
+            raise ContractError("a search without any complete trial", where=search.prefix)
+        result = {
+            "best_params": best.params,
+            "best_value": best.value,
+            "best_trial": best.number,
+            "metric": self.metric,
+            "direction": search.study.direction,
+            "trials": len(trials),
+            "failed": sum(each.state == "failed" for each in trials),
+            "mlflow_run_id": search.mlflow_run_id,
+            "study_uri": self.artifact_uri(f"{search.prefix}/{STUDY_FILE}"),
+            "trials_uri": self.artifact_uri(f"{search.prefix}/{PAGE_FILE}"),
+        }
+        self._log_best(search, best, result)
+        config = search.request.config
+        rules = {name: config[name] for name in ("space", "sampler", "validation_fraction")}
+        kept = {**result, **rules, "seed": search.study.seed, "trials": trials}
+        self.store.write(f"{search.prefix}/{STUDY_FILE}", wire.pretty(kept))
+        title = f"{self.pipeline}, {search.request.window_end:%Y-%m-%d}: search for hyperparameters"
+        html = render_html(trials, best=best, metric=self.metric, title=title)
+        self.store.write(f"{search.prefix}/{PAGE_FILE}", html.encode())
+        if search.database is not None:
+            search.database.keep(trials)
+        return result
+
+    def _log_best(self, search: _Search, best: Trial, result: Mapping[str, Any]) -> None:
+        """Let the search's MLflow run say what was found.
+
+        Its parameters are those of the first conclusion, since MLflow lets no parameter change; should more
+        trials find a better one later, tags and metric say so.
+        """
+        before = self.recall(f"{search.prefix}/{STUDY_FILE}")
+        same = before is None or before["best_trial"] == best.number
+        self.tracker.log(
+            search.mlflow_run_id,
+            params=best.params if same else None,
+            metrics={METRIC_PREFIX + self.metric: float(best.value or 0.0)},
+            tags={
+                "mlretrain.best_trial": str(best.number),
+                "mlretrain.best_params": wire.canonical(best.params).decode(),
+                "mlretrain.trials": str(result["trials"]),
+                "mlretrain.failed_trials": str(result["failed"]),
+            },
+        )
+        self.tracker.close_run(search.mlflow_run_id, "FINISHED")
+
+    def _spec(
+        self, request: StepRequest, run: RunIdentity, context: Context, name: str, number: int
+    ) -> JobSpec:
+        spec = super()._spec(request, run, context, name, number)
+        return spec if self.timeout_s is None else replace(spec, timeout_s=float(self.timeout_s))
+
+
+def _study(config: Mapping[str, Any], seed: int) -> Study:
+    """The rules of the search. Raises :class:`ConfigError` for what is none."""
+    samplers, directions = ("tpe", "random", "cmaes", "grid"), ("maximize", "minimize")
+    for name, allowed in (("sampler", samplers), ("direction", directions)):
+        if config[name] not in allowed:
+            raise ConfigError(
+                f"unknown {name}", where="tune", found=repr(config[name]), allowed=", ".join(allowed)
+            )
+    return Study(
+        space=read_space(config["space"]),
+        sampler=config["sampler"],
+        direction=config["direction"],
+        seed=seed,
+    )
+
+
+def _at_least_one(name: str, value: Any) -> int:
+    if int(value) < 1:
+        raise ConfigError(
+            "a search without trials", where=f"tune.{name}", found=str(value), allowed="1, 2, …"
+        )
+    return int(value)
+
+
+def _direction_of(metric: str) -> Literal["maximize", "minimize"]:
+    return "maximize" if higher_is_better(metric) else "minimize"
