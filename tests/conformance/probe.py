@@ -52,7 +52,8 @@ def _hang(ctx: StepContext) -> None:
     ctx.save_checkpoint("up", b"")
     try:
         while True:
-            time.sleep(0.05)
+            ctx.save_checkpoint("beat", str(time.time()).encode())
+            time.sleep(0.1)
     finally:
         ctx.save_checkpoint("saved", b"in time")
 

@@ -114,6 +114,14 @@ def begun(place: Place, spec: JobSpec) -> bool:
     return place.outputs(spec).list("checkpoints/up") != []
 
 
+def beats(place: Place, spec: JobSpec) -> bool:
+    """Whether any process of a job that hangs is still alive."""
+    store, path = place.outputs(spec), "checkpoints/beat"
+    last = store.read(path)
+    time.sleep(0.5)
+    return store.read(path) != last
+
+
 def lines_of(jobs: Backend, handle: str, cursor: str = "") -> tuple[list[str], str]:
     """The lines since ``cursor``, and the cursor after them."""
     lines: list[str] = []
@@ -183,6 +191,7 @@ def test_a_job_that_takes_too_long_is_stopped_by_the_platform(place: Place) -> N
     status = end_of(place, place.open().submit(spec))
     assert status.state == "failed"
     assert (status.reason or "").startswith(f"timed out after {TIMEOUT_S:g} s")
+    assert not begun(place, spec) or not beats(place, spec)
 
 
 def test_a_job_that_is_stopped_saves_its_work(place: Place) -> None:
@@ -194,6 +203,7 @@ def test_a_job_that_is_stopped_saves_its_work(place: Place) -> None:
     assert end_of(place, handle).state == "cancelled"
     until(place, lambda: place.outputs(spec).list("checkpoints/saved"))
     assert place.outputs(spec).read("checkpoints/saved") == b"in time"
+    assert not beats(place, spec)
 
 
 def test_a_job_can_be_stopped_at_once(place: Place) -> None:
