@@ -22,6 +22,7 @@ HEAVY = (
     "kubernetes",
     "mlflow",
     "numpy",
+    "optuna",
     "pandas",
     "pyarrow",
     "scipy",

@@ -65,7 +65,7 @@ def _describe_search(tune: TuningSpec, first_metric: str) -> str:
     metric = tune.metric or first_metric
     best = "highest" if (tune.direction or direction_of(metric)) == "maximize" else "lowest"
     names = ", ".join(f"`{name}`" for name in sorted(tune.space))
-    at_a_time = f", {tune.parallelism} at a time" if tune.parallelism > 1 else ""
+    at_a_time = f", {tune.parallelism} at a time," if tune.parallelism > 1 else ""
     return f"Searches {names} in {tune.trials} trials{at_a_time} for the {best} `{metric}`."
 
 

@@ -24,8 +24,8 @@ def given(section: BaseModel, *, exclude: set[str] | None = None) -> dict[str, A
 
 
 def written(section: BaseModel) -> dict[str, Any]:
-    """The section's keys as they were written."""
-    data: dict[str, Any] = section.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    """The section's keys that say something, named as they were written."""
+    data: dict[str, Any] = section.model_dump(mode="json", exclude_defaults=True, by_alias=True)
     return data
 
 

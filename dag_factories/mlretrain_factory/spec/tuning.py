@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,6 +12,7 @@ from mlretrain_factory.spec.evaluation import Metric
 from mlretrain_factory.spec.quantity import Duration
 from mlretrain_factory.spec.section import Section, fault
 
+LARGEST_GRID = 10_000
 Scalar = str | int | float | bool | None
 
 
@@ -43,9 +45,13 @@ class ParameterSpec(Section):
         return "int" if self.integers else "float" if self.numbers else "choice"
 
     @property
-    def finite(self) -> bool:
-        """Whether its values can be counted."""
-        return self.numbers is None or self.step is not None
+    def count(self) -> int | None:
+        """How many values there are; ``None``: no end of them."""
+        if self.choice is not None:
+            return len(self.choice)
+        low, high = self.integers or self.numbers or (0, 0)
+        step = self.step or (1 if self.integers else None)
+        return int((Decimal(str(high)) - Decimal(str(low))) / Decimal(str(step))) + 1 if step else None
 
     @model_validator(mode="after")
     def _is_one_space(self) -> ParameterSpec:
@@ -130,16 +136,31 @@ class TuningSpec(Section):
                 remedy="Lower it, or raise `trials`.",
                 found=f"{self.parallelism} of {self.trials}",
             )
+        if self.sampler == "grid":
+            self._check_grid()
         for name, parameter in self.space.items():
-            if self.sampler == "grid" and not parameter.finite:
-                remedy = "Add `step`, or give a `choice`."
-                raise fault("a grid needs countable values", at=("space", name), remedy=remedy)
             if self.sampler == "cmaes" and parameter.choice is not None:
                 remedy = "Choose the sampler `tpe`, or search a range."
                 raise fault("`cmaes` searches numbers only", at=("space", name), remedy=remedy)
         if self.metric is not None:
             self._check_direction(self.metric)
         return self
+
+    def _check_grid(self) -> None:
+        combinations = 1
+        for name, parameter in self.space.items():
+            if parameter.count is None:
+                remedy = "Add `step`, or give a `choice`."
+                raise fault("a grid needs countable values", at=("space", name), remedy=remedy)
+            combinations *= parameter.count
+        if combinations > LARGEST_GRID:
+            raise fault(
+                "the grid is too large",
+                at=("space",),
+                remedy="Widen the steps, or choose another sampler.",
+                found=f"{combinations} combinations",
+                allowed=f"up to {LARGEST_GRID}",
+            )
 
     def _check_direction(self, metric: str) -> None:
         own = direction_of(metric)

@@ -105,6 +105,6 @@ def test_diff_and_explain_know_where_jobs_run(tmp_path: Path) -> None:
 def test_explain_tells_of_a_search() -> None:
     text = explain(plan_of(GOLDEN / "tune" / "pipeline.yaml"))
     assert "Searches `booster`, `learning_rate`, `leaves`, `max_depth`, `subsample` in 30 trials" in text
-    assert "3 at a time for the lowest `log_loss`" in text
+    assert "3 at a time, for the lowest `log_loss`" in text
     assert "tune after data_gate: TuneModelOperator(" in text
     assert "train after tune: TrainModelOperator(" in text

@@ -204,3 +204,18 @@ def test_every_key_of_a_section_is_an_option_of_its_backend(section: Any, backen
         for name, field in section.model_fields.items()
     }
     assert keys - options == set()
+
+
+@pytest.mark.parametrize("case", ["tune", "everything"])
+def test_a_search_is_one_for_the_operator(case: str) -> None:
+    space = pytest.importorskip("mlretrain_provider.space")
+    folder = EXAMPLES.parent / "tests" / "golden" / case
+    args = task_of(plan_of(folder / "pipeline.yaml"), "tune").args
+    assert {each.name for each in space.read_space(args["space"])} == set(args["space"])
+
+
+def test_what_says_nothing_is_not_in_the_search(tmp_path: Path) -> None:
+    space = "{a: {choice: [1, 2], log: false}, b: {int: [1, 9], step: 4}}"
+    search = f"  tune: {{trials: 2, sampler: grid, space: {space}}}"
+    plan = plan_of(example_on("local", tmp_path, **{"  timeout: 30m": search}))
+    assert task_of(plan, "tune").args["space"] == {"a": {"choice": [1, 2]}, "b": {"int": [1, 9], "step": 4.0}}
