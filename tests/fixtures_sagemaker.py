@@ -134,6 +134,7 @@ class FakeSagemaker:
     calls: list[str] = field(default_factory=list)
     _refusals: list[tuple[str, str]] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
+    _streams: set[tuple[str, str]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -153,8 +154,8 @@ class FakeSagemaker:
 
     @property
     def artifacts_uri(self) -> str:
-        """A root for artifacts in the bucket."""
-        return f"s3://{self.bucket}/artifacts"
+        """A root for artifacts that is this server's own, though moto has one memory for all."""
+        return f"s3://{self.bucket}/{self.folder.name}"
 
     def client(self, service: str) -> Any:
         """A boto3 client of this server."""
@@ -189,6 +190,7 @@ class FakeSagemaker:
     def put_lines(self, group: str, stream: str, lines: Sequence[tuple[int, str]]) -> None:
         """Write ``(milliseconds, line)`` to a CloudWatch stream, which is created if need be."""
         logs = self.client("logs")
+        self._streams.add((group, stream))
         with suppress(logs.exceptions.ResourceAlreadyExistsException):
             logs.create_log_group(logGroupName=group)
         with suppress(logs.exceptions.ResourceAlreadyExistsException):
@@ -234,7 +236,7 @@ class FakeSagemaker:
             return {}
 
     def close(self) -> None:
-        """Kill what still runs and wait for it."""
+        """Kill what still runs, wait for it, and leave no log behind."""
         self.capacity.set()
         for job in list(self.jobs.values()):
             job.stop.set()
@@ -242,6 +244,9 @@ class FakeSagemaker:
                 _signal(process, signal.SIGKILL)
         for thread in self._threads:
             thread.join(30)
+        logs = self.client("logs")
+        for group, stream in self._streams:
+            logs.delete_log_stream(logGroupName=group, logStreamName=stream)
 
     def _start(self, key: str, job: FakeJob) -> None:
         self.jobs[key] = job
@@ -370,7 +375,7 @@ class FakeSagemaker:
 def fake_sagemaker(
     code_paths: Sequence[Path] = (), *, grace_s: float = 5.0, conn_id: str = CONN_ID
 ) -> Iterator[FakeSagemaker]:
-    """A server with an empty bucket; the Airflow connection ``conn_id`` leads to it in this process."""
+    """A server with a bucket; the Airflow connection ``conn_id`` leads to it in this process."""
     from moto.sagemaker.responses import SageMakerResponse
 
     with ExitStack() as stack:
