@@ -21,7 +21,7 @@ MAIN = "main"
 RANK_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 NAME_ANNOTATION = "mlretrain/name"
 _JOB_LABEL = "mlretrain/job"
-_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _UNITS = ("", "Ki", "Mi", "Gi", "Ti")
 # What tells the items of a list apart, where it is not their name.
@@ -63,7 +63,7 @@ def job_manifest(spec: JobSpec, options: KubernetesOptions) -> Manifest:
         "kind": "Job",
         "metadata": {
             "name": job_name(spec),
-            "labels": {**labels, **({_QUEUE_LABEL: options.queue} if options.queue else {})},
+            "labels": {**labels, **({QUEUE_LABEL: options.queue} if options.queue else {})},
             "annotations": annotations,
         },
         "spec": _given(job_spec),

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from mlretrain.ports import JobState, JobStatus
-from mlretrain_provider.backends.kubernetes_job import MAIN, RANK_ANNOTATION
+from mlretrain_provider.backends.kubernetes_job import MAIN, QUEUE_LABEL, RANK_ANNOTATION
 
 Object = Mapping[str, Any]
 
@@ -62,7 +62,9 @@ def outlook(
         status = _stopping(end) if alive else end
         return Outlook(status=status)
     if job["spec"].get("suspend"):
-        return Outlook(status=JobStatus(state="pending", reason="queued: the Job is suspended"))
+        queue = job["metadata"]["labels"].get(QUEUE_LABEL)
+        reason = f"Queued: the queue {queue!r} has not let it start"
+        return Outlook(status=JobStatus(state="pending", reason=reason))
     end = _end_beside_others(job, current)
     if end is not None:
         return Outlook(status=_stopping(end), verdict=end)
