@@ -132,7 +132,7 @@ class FakeSagemaker:
     capacity: threading.Event = field(default_factory=threading.Event)
     jobs: dict[str, FakeJob] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
-    _refusals: list[tuple[str, str]] = field(default_factory=list)
+    _refusals: list[tuple[str, str, str]] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
     _streams: set[tuple[str, str]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -169,9 +169,12 @@ class FakeSagemaker:
             aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
         )
 
-    def refuse(self, code: str, message: str = "", *, times: int = 1) -> None:
-        """Answer the next calls that concern jobs with this error."""
-        self._refusals += [(code, message)] * times
+    def refuse(self, code: str, message: str = "", *, times: int = 1, operation: str = "") -> None:
+        """Answer the next calls that concern jobs with this error.
+
+        :param operation: ``create``, ``describe`` or ``stop``; none: any of them.
+        """
+        self._refusals += [(operation, code, message)] * times
 
     def interrupt(self, handle: str) -> None:
         """Take the job's spot instances away, once; it starts again on others when there is capacity."""
@@ -205,8 +208,10 @@ class FakeSagemaker:
         key = f"{kind}/{name}"
         with self._lock:
             self.calls.append(f"{operation} {key}")
-            if self._refusals:
-                raise _Refused(*self._refusals.pop(0))
+            for refusal in self._refusals:
+                if refusal[0] in ("", operation):
+                    self._refusals.remove(refusal)
+                    raise _Refused(*refusal[1:])
             if operation == "create":
                 if key in self.jobs:
                     raise _Refused(

@@ -173,16 +173,16 @@ def test_only_a_job_in_progress_is_stopped(sagemaker: FakeSagemaker) -> None:
     assert jobs.status(handle).state == "succeeded"
 
 
-def test_a_job_that_ends_while_it_is_being_stopped_is_left_alone(
-    sagemaker: FakeSagemaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shell(sagemaker, "true")
+def test_a_job_that_ends_while_it_is_being_stopped_is_left_alone(sagemaker: FakeSagemaker) -> None:
+    shell(sagemaker, "sleep 60")
     jobs = backend(sagemaker)
     handle = jobs.submit(job(sagemaker, "race"))
-    end_of(jobs, handle)
-    monkeypatch.setattr(jobs, "_describe", lambda *_: {"TrainingJobStatus": "InProgress"})
+    refusal = "The request was rejected because the training job is in status Completed."
+    sagemaker.refuse("ValidationException", refusal, operation="stop")
     jobs.cancel(handle)
     assert sagemaker.calls[-1] == "stop training/race"
+    jobs.cancel(handle)
+    assert end_of(jobs, handle).state == "cancelled"
 
 
 def test_the_platform_itself_ends_a_job_that_takes_too_long(sagemaker: FakeSagemaker) -> None:
