@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlretrain import wire
-from mlretrain.errors import (
-    ConfigError,
-    ContractError,
-    MlretrainError,
-    TransientError,
-    UserCodeError,
-    from_wire,
-)
+from mlretrain.errors import ConfigError, MlretrainError, TransientError
 from mlretrain.metrics import higher_is_better
-from mlretrain.ports import JobSpec, JobStatus
+from mlretrain.ports import JobSpec
 from mlretrain.runtime.contract import (
     REQUEST_FILE,
     StepReport,
@@ -32,38 +25,15 @@ from mlretrain_provider.jobs import StepJob
 from mlretrain_provider.links import LINKS_XCOM, MLflowRunLink, TrialsLink
 from mlretrain_provider.operators.recipe import RecipeOperator, overrides
 from mlretrain_provider.run import RunIdentity
+from mlretrain_provider.search import STUDY_FILE, Search
 from mlretrain_provider.space import read_space
 from mlretrain_provider.study import Study, Trial
-from mlretrain_provider.study_page import render_html
 from mlretrain_provider.trials import TrialLog
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from mlretrain_provider.study_database import StudyDatabase
-
-STUDY_FILE, PAGE_FILE = "study.json", "trials.html"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Search:
-    """One search as this process carries it on.
-
-    :param prefix: its folder in the artifact store.
-    :param total: how many trials there will be.
-    """
-
-    request: StepRequest
-    prefix: str
-    study: Study
-    log: TrialLog
-    total: int
-    database: StudyDatabase | None
-
-    @property
-    def mlflow_run_id(self) -> str:
-        """The run whose children the trials' runs are."""
-        return str(self.request.frozen[RUN_FACT])
 
 
 class TuneModelOperator(RecipeOperator):
@@ -156,8 +126,11 @@ class TuneModelOperator(RecipeOperator):
         context["ti"].xcom_push(key=LINKS_XCOM, value={RUN_FACT: search.mlflow_run_id})
         jobs: dict[int, StepJob] = {}
         try:
-            while self._ask(search, run):
-                jobs = self._running(search, run, context, jobs)
+            while running := search.running(int(self.parallelism), lambda n: self._trial_run(search, run, n)):
+                jobs = {
+                    each.number: jobs.get(each.number) or self._trial_job(each, search, run, context)
+                    for each in running
+                }
                 self._answer(search, jobs)
                 self._give_up_if_hopeless(search)
         except MlretrainError as error:
@@ -166,7 +139,7 @@ class TuneModelOperator(RecipeOperator):
             raise
         return self._conclude(search)
 
-    def _open(self, run: RunIdentity, context: Context) -> _Search:
+    def _open(self, run: RunIdentity, context: Context) -> Search:
         config = wire.to_wire(self.config(run, context))
         key = request_key(self.step, self.pipeline, run.run_id, config)
         prefix = step_prefix(self.pipeline, run.run_id, self.step, key)
@@ -190,8 +163,9 @@ class TuneModelOperator(RecipeOperator):
             return dict(wire.to_wire(request))
 
         path = f"{prefix}/{REQUEST_FILE}"
-        return _Search(
+        return Search(
             request=parse_request(wire.canonical(self.once(path, decide)), self.artifact_uri(path)),
+            store=self.store,
             prefix=prefix,
             study=study,
             log=TrialLog(self.store, prefix),
@@ -204,46 +178,24 @@ class TuneModelOperator(RecipeOperator):
 
         return StudyDatabase.of(self.study_conn_id, name, study) if self.study_conn_id else None
 
-    def _ask(self, search: _Search, run: RunIdentity) -> bool:
-        """Ask as many trials as may run; whether any do."""
-        log = search.log
-        running = [each for each in log.trials if each.state == "running"]
-        while len(running) < int(self.parallelism) and len(log.trials) < search.total:
-            params, number = search.study.ask(log.trials), len(log.trials)
-            tags = {
-                "mlflow.parentRunId": search.mlflow_run_id,
-                "mlretrain.pipeline": self.pipeline,
-                "mlretrain.run_id": run.run_id,
-                "mlretrain.trial": str(number),
-            }
-            mlflow_run_id = self.tracker.open_run(
-                self.experiment or self.pipeline, f"{search.request.key}-{number}", f"trial {number}", tags
-            )
-            running.append(log.ask(params, mlflow_run_id))
-            self.log.info("Trial %d: %s", number, running[-1].params)
-        if search.database is not None:
-            search.database.keep(log.trials)
-        return bool(running)
-
-    def _running(
-        self, search: _Search, run: RunIdentity, context: Context, jobs: dict[int, StepJob]
-    ) -> dict[int, StepJob]:
-        """The jobs of the trials that run now, as many as may; ``jobs`` are those of the last time."""
-        running = [each for each in search.log.trials if each.state == "running"][: int(self.parallelism)]
-        for number in set(jobs) - {each.number for each in running}:
-            self._jobs.pop(jobs[number].request.key, None)
-        return {
-            each.number: jobs.get(each.number) or self._job_of(each, search, run, context) for each in running
+    def _trial_run(self, search: Search, run: RunIdentity, number: int) -> str:
+        """The trial's MLflow run, below the search's."""
+        tags = {
+            "mlflow.parentRunId": search.mlflow_run_id,
+            "mlretrain.pipeline": self.pipeline,
+            "mlretrain.run_id": run.run_id,
+            "mlretrain.trial": str(number),
         }
+        return self.tracker.open_run(
+            self.experiment or self.pipeline, f"{search.request.key}-{number}", f"trial {number}", tags
+        )
 
-    def _job_of(self, trial: Trial, search: _Search, run: RunIdentity, context: Context) -> StepJob:
-        config = search.request.config
-        recipe = {**config["recipe"], "params": {**config["recipe"]["params"], **trial.params}}
-        judged = {name: config[name] for name in ("metric", "validation_fraction")}
-        question = {**recipe, **judged, "number": trial.number, "study": search.request.key}
-        return self.job(run, context, "trial", question, lambda *_: {RUN_FACT: trial.mlflow_run_id})
+    def _trial_job(self, trial: Trial, search: Search, run: RunIdentity, context: Context) -> StepJob:
+        self.log.info("Trial %d: %s", trial.number, trial.params)
+        frozen = {RUN_FACT: trial.mlflow_run_id}
+        return self.job(run, context, "trial", wire.to_wire(search.question(trial)), lambda *_: frozen)
 
-    def _answer(self, search: _Search, jobs: Mapping[int, StepJob]) -> None:
+    def _answer(self, search: Search, jobs: Mapping[int, StepJob]) -> None:
         """Tell the study of every trial that has ended, after waiting until one has."""
         waiting: dict[str, int] = {}
         for number, job in jobs.items():
@@ -256,32 +208,13 @@ class TuneModelOperator(RecipeOperator):
         if len(waiting) < len(jobs):
             return
         for job, status in self.wait(list(jobs.values())):
-            found = self._outcome(search, job, status)
+            found = search.outcome(job, status, int(self.retries or 0))
             if found is not None:
                 self._tell(search, waiting[job.request.key], job, found)
+            else:
+                self.log.warning("Job %s is lost; another one is started.", job.record.name)
 
-    def _outcome(
-        self, search: _Search, job: StepJob, status: JobStatus
-    ) -> StepReport | MlretrainError | None:
-        """What came of a job that has ended; ``None``: another one is to be started for its trial.
-
-        :raises MlretrainError: what would fail any other trial as well; somebody has cancelled the job.
-        """
-        found = job.outcome(status)
-        if isinstance(found, StepReport):
-            return found
-        if status.state == "cancelled" or not isinstance(found, (UserCodeError, TransientError)):
-            job.settle()
-            raise found
-        again = job.record.number < (int(self.retries or 0) + 1) * (search.log.round + 1)
-        timed_out = (status.reason or "").startswith("timed out")
-        if isinstance(found, TransientError) and again and not timed_out:
-            self.log.warning("Its job is started again: %s", found)
-            job.settle()
-            return None
-        return found
-
-    def _tell(self, search: _Search, number: int, job: StepJob, found: StepReport | MlretrainError) -> None:
+    def _tell(self, search: Search, number: int, job: StepJob, found: StepReport | MlretrainError) -> None:
         trial = search.log.trials[number]
         if isinstance(found, StepReport):
             self.tracker.close_run(trial.mlflow_run_id, "FINISHED")
@@ -292,67 +225,39 @@ class TuneModelOperator(RecipeOperator):
             search.log.tell(trial, error=found.to_wire())
             self.log.warning("Trial %d failed: %s", number, found)
             job.settle()
+        self._jobs.pop(job.request.key, None)
 
-    def _give_up_if_hopeless(self, search: _Search) -> None:
-        failed = [each for each in search.log.trials if each.state == "failed"]
-        if len(failed) * 2 <= search.total:
-            return
-        search.log.give_up()
-        self.tracker.close_run(search.mlflow_run_id, "FAILED")
-        error = failed[0].error or {}
-        number = failed[0].number
-        found = f"{len(failed)} of {search.total} trials failed, the first of them, trial {number}, with: "
-        raise from_wire({**error, "message": found + str(error.get("message"))})
+    def _give_up_if_hopeless(self, search: Search) -> None:
+        error = search.hopeless()
+        if error is not None:
+            search.log.give_up()
+            self.tracker.close_run(search.mlflow_run_id, "FAILED")
+            self.on_kill()
+            raise error
 
-    def _conclude(self, search: _Search) -> dict[str, Any]:
-        trials = search.log.trials
-        best = search.study.best(trials)
-        if best is None:
-            raise ContractError("a search without any complete trial", where=search.prefix)
-        result = {
-            "best_params": best.params,
-            "best_value": best.value,
-            "best_trial": best.number,
-            "metric": self.metric,
-            "direction": search.study.direction,
-            "trials": len(trials),
-            "failed": sum(each.state == "failed" for each in trials),
-            "mlflow_run_id": search.mlflow_run_id,
-            "study_uri": self.artifact_uri(f"{search.prefix}/{STUDY_FILE}"),
-            "trials_uri": self.artifact_uri(f"{search.prefix}/{PAGE_FILE}"),
-        }
-        self._log_best(search, best, result)
-        config = search.request.config
-        rules = {name: config[name] for name in ("space", "sampler", "validation_fraction")}
-        kept = {**result, **rules, "seed": search.study.seed, "trials": trials}
-        self.store.write(f"{search.prefix}/{STUDY_FILE}", wire.pretty(kept))
-        title = f"{self.pipeline}, {search.request.window_end:%Y-%m-%d}: search for hyperparameters"
-        html = render_html(trials, best=best, metric=self.metric, title=title)
-        self.store.write(f"{search.prefix}/{PAGE_FILE}", html.encode())
-        if search.database is not None:
-            search.database.keep(trials)
-        return result
+    def _conclude(self, search: Search) -> dict[str, Any]:
+        """Let the search's MLflow run, the artifact store and the database say what was found.
 
-    def _log_best(self, search: _Search, best: Trial, result: Mapping[str, Any]) -> None:
-        """Let the search's MLflow run say what was found.
-
-        Its parameters are those of the first conclusion, since MLflow lets no parameter change; should more
-        trials find a better one later, tags and metric say so.
+        The run's parameters are those of the first conclusion, since MLflow lets no parameter change; should
+        more trials find a better one later, tags and metric say so.
         """
+        result = search.result()
         before = self.recall(f"{search.prefix}/{STUDY_FILE}")
-        same = before is None or before["best_trial"] == best.number
+        same = before is None or before["best_trial"] == result["best_trial"]
         self.tracker.log(
             search.mlflow_run_id,
-            params=best.params if same else None,
-            metrics={METRIC_PREFIX + self.metric: float(best.value or 0.0)},
+            params=result["best_params"] if same else None,
+            metrics={METRIC_PREFIX + result["metric"]: float(result["best_value"])},
             tags={
-                "mlretrain.best_trial": str(best.number),
-                "mlretrain.best_params": wire.canonical(best.params).decode(),
+                "mlretrain.best_trial": str(result["best_trial"]),
+                "mlretrain.best_params": wire.canonical(result["best_params"]).decode(),
                 "mlretrain.trials": str(result["trials"]),
                 "mlretrain.failed_trials": str(result["failed"]),
             },
         )
         self.tracker.close_run(search.mlflow_run_id, "FINISHED")
+        search.keep(result)
+        return result
 
     def _spec(
         self, request: StepRequest, run: RunIdentity, context: Context, name: str, number: int

@@ -380,6 +380,17 @@ def test_a_job_that_somebody_cancels_ends_the_try_and_the_next_one_goes_on(world
     assert jobs_of(world) == Counter(range(12)) + Counter([0])
 
 
+def test_a_search_without_hope_cancels_what_still_runs(world: Any, dag: DAG, tune: Any) -> None:
+    world.backend.remote = True
+    world.backend.endings = [JobStatus(state="lost")] * 3 + [RUNNING]
+    tune.parallelism, tune.trials = 4, 4
+    outcome = run_tune(DagRunHarness(dag), retries_left=True)
+    assert outcome.state == "up_for_retry"
+    assert "3 of 4 trials failed" in str(outcome.error)
+    assert "the job is lost" in str(outcome.error)
+    assert world.backend.cancelled == [world.backend.jobs[3].name]
+
+
 def test_killing_the_search_cancels_every_running_trial(
     world: Any, dag: DAG, tune: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
