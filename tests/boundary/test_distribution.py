@@ -32,6 +32,7 @@ def test_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
         "mlretrain_factory",
     }
     assert [name for name in names if name.endswith("py.typed")] != []
+    assert "mlretrain_factory/image.Dockerfile" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     entry_points = next(name for name in names if name.endswith("entry_points.txt"))
     text = zipfile.ZipFile(wheel).read(entry_points).decode()
