@@ -340,3 +340,14 @@ def test_a_missing_extra_is_named(
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ConfigError, match=r"pip install 'airflow-provider-mlretrain\[amazon\]'"):
         backend(sagemaker).status("training/any")
+
+
+def test_a_job_that_is_killed_from_outside_says_what_may_have_done_it(sagemaker: FakeSagemaker) -> None:
+    shell(sagemaker, "echo up; sleep 60")
+    jobs = backend(sagemaker)
+    handle = jobs.submit(job(sagemaker, "killed"))
+    until(lambda: bool(jobs.logs(handle, "")[0]))
+    sagemaker.kill(handle)
+    status = end_of(jobs, handle)
+    assert status.exit_code == 137
+    assert status.reason == "AlgorithmError: , exit code: 137 (SIGKILL: out of memory?); its log ends:\nup"
