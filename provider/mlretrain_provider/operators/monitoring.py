@@ -316,7 +316,7 @@ class TriggerRetrainOperator(TriggerDagRunOperator):
     ui_color = ACT
 
     def __init__(self, *, decision: Upstream, trigger_dag_id: str, **kwargs: Any) -> None:
-        kwargs = {"skip_when_already_exists": True, "logical_date": None, **kwargs}
+        kwargs = {"skip_when_already_exists": True, "logical_date": None, "deferrable": False, **kwargs}
         super().__init__(trigger_dag_id=trigger_dag_id, **kwargs)
         self.decision = decision
 

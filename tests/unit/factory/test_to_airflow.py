@@ -161,3 +161,10 @@ def test_a_notifier_is_loaded_when_its_event_happens(monkeypatch: pytest.MonkeyP
         {"ti": TaskInstance("drift"), "exception": ValueError("the record failed, which is another event")}
     )
     assert len(told) == 1
+
+
+def test_only_what_waits_is_told_how_to_wait() -> None:
+    dags: dict[str, Any] = {dag.dag_id: dag for dag in load(GOLDEN / "everything" / "pipeline.yaml", GOLDEN)}
+    for name in ("train", "tune", "rollout.stage_1.observe"):
+        assert dags["everything.retrain"].get_task(name).deferrable is True
+    assert dags["everything.monitor"].get_task("trigger_retrain").deferrable is False
