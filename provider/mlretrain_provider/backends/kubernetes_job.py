@@ -169,12 +169,12 @@ def _container(spec: JobSpec, options: KubernetesOptions) -> Manifest:
 
 def _env(spec: JobSpec, options: KubernetesOptions) -> list[Manifest]:
     own = {"PYTHONUNBUFFERED": "1", "MLRETRAIN_REQUEST_URI": spec.request_uri}
-    texts = {**own, **options.env, **spec.env, **_rendezvous(spec)}
+    texts = {**own, **spec.env, **options.env, **_rendezvous(spec)}
     found: dict[str, Manifest] = {name: {"value": _literal(text)} for name, text in texts.items()}
     if spec.nodes > 1:
         rank = {"valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{RANK_ANNOTATION}']"}}}
         found |= {"MLRETRAIN_RANK": rank, "RANK": rank}
-    for name in spec.secrets:
+    for name in spec.secrets.keys() - options.env.keys():
         found[name] = {"valueFrom": {"secretKeyRef": {"name": job_name(spec), "key": name}}}
     return [{"name": name, **found[name]} for name in sorted(found)]
 

@@ -20,7 +20,8 @@ class KubernetesOptions:
     :param tolerations: as in a pod's spec.
     :param labels: further labels of the Job and its pods.
     :param annotations: further annotations of the Job and its pods.
-    :param env: further environment variables; a job's own come before them.
+    :param env: further environment variables; they come before a job's own, so that a server may be known by
+        another address on the cluster.
     :param env_from_secrets: names of Secrets whose entries become environment variables.
     :param env_from_config_maps: names of ConfigMaps whose entries become environment variables.
     :param volumes: as in a pod's spec.

@@ -56,8 +56,8 @@ def environment(spec: JobSpec, options: SagemakerOptions, kind: Kind) -> dict[st
     env = {
         "PYTHONUNBUFFERED": "1",
         **folders,
-        **options.env,
         **spec.env,
+        **options.env,
         **({"MLRETRAIN_SECRETS_ARN": options.secrets_arn} if options.secrets_arn else {}),
         "MLRETRAIN_FAILURE_FILE": _FAILURE_FILE[kind],
         REQUEST: spec.request_uri,
