@@ -1,12 +1,13 @@
 """A pod's log read in pieces, each line once, whatever happened between two readings.
 
-The API can begin a log at a second, so a second that was read in part is read again and what is known of it
-skipped.
+The API can begin a log at a second, so what is known of a second is read again and skipped. The second before
+it, too: two streams written side by side may bear times that go back a little.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,13 +27,13 @@ class Cursor:
 
     :param pod: the UID of the pod it is of.
     :param at: the latest timestamp read; ``None``: nothing.
-    :param count: how many lines (or fragments) of that timestamp's second have been read.
+    :param counts: how many lines (or fragments) of the second before it, and of its own, have been read.
     :param rest: the first bytes of a character whose others were not there yet.
     """
 
     pod: str
     at: Instant | None = None
-    count: int = 0
+    counts: tuple[int, int] = (0, 0)
     rest: bytes = b""
 
     @classmethod
@@ -41,18 +42,21 @@ class Cursor:
         uid, _, position = text.partition("/")
         if uid != pod or not position:
             return cls(pod)
-        second, nanos, count, rest = position.split(":")
-        return cls(pod, (int(second), int(nanos)), int(count), bytes.fromhex(rest))
+        *numbers, rest = position.split(":")
+        second, nanos, before, own = map(int, numbers)
+        return cls(pod, (second, nanos), (before, own), bytes.fromhex(rest))
 
     def __str__(self) -> str:
         if self.at is None:
             return ""
-        return f"{self.pod}/{self.at[0]}:{self.at[1]}:{self.count}:{self.rest.hex()}"
+        return f"{self.pod}/{':'.join(map(str, (*self.at, *self.counts)))}:{self.rest.hex()}"
 
     @property
     def since(self) -> str | None:
         """The second to read from (RFC 3339)."""
-        return None if self.at is None else f"{datetime.fromtimestamp(self.at[0], UTC):%Y-%m-%dT%H:%M:%SZ}"
+        if self.at is None:
+            return None
+        return f"{datetime.fromtimestamp(self.at[0] - 1, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def read(chunks: Iterable[bytes], cursor: Cursor, *, limit: int, ended: bool) -> tuple[str, Cursor]:
@@ -62,24 +66,26 @@ def read(chunks: Iterable[bytes], cursor: Cursor, *, limit: int, ended: bool) ->
     :param limit: bytes after which to stop, at the end of a line or fragment.
     :param ended: whether nothing will be added to the log: then its last line counts without an end, too.
     """
-    data, at, count, skipped = bytearray(cursor.rest), cursor.at, cursor.count, 0
+    data, at, skipped = bytearray(cursor.rest), cursor.at or (0, 0), 0
+    seen = Counter({at[0] - 1: cursor.counts[0], at[0]: cursor.counts[1]})
     for stamp, line in _lines(chunks, ended=ended):
-        if cursor.at is not None and stamp <= cursor.at and skipped < cursor.count:
+        if stamp <= (cursor.at or (0, 0)) and skipped < sum(cursor.counts):
             skipped += 1
             continue
-        if data and len(data) + len(line) > limit:
+        if len(data) > len(cursor.rest) and len(data) + len(line) > limit:
             break
         data += line
-        if at is None or stamp[0] > at[0]:
-            count = 1
-        elif stamp[0] == at[0]:
-            count += 1
-        at = stamp if at is None else max(at, stamp)
+        at = max(at, stamp)
+        seen[stamp[0]] += 1
     else:
         if ended:
-            return _text(data), Cursor(cursor.pod, at, count)
+            return _text(data), _moved(cursor, at, seen, b"")
     whole = len(data) - _partial_character(data)
-    return _text(data[:whole]), Cursor(cursor.pod, at, count, bytes(data[whole:]))
+    return _text(data[:whole]), _moved(cursor, at, seen, bytes(data[whole:]))
+
+
+def _moved(cursor: Cursor, at: Instant, seen: Counter[int], rest: bytes) -> Cursor:
+    return Cursor(cursor.pod, at, (seen[at[0] - 1], seen[at[0]]), rest) if any(at) else cursor
 
 
 def _lines(chunks: Iterable[bytes], *, ended: bool) -> Iterator[tuple[Instant, bytes]]:
