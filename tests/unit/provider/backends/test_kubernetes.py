@@ -31,8 +31,8 @@ class FakeCluster:
     """One cluster's Jobs, Secrets and Services; it lists what it was asked.
 
     ``dropped`` are fields of a Job's spec that this server does not know. ``dies_at`` is the call at which
-    the worker dies, before it is heard. With ``looked_too_early`` the next look for a Job comes before another
-    worker's creation of it.
+    the worker dies, before it is heard. With ``looked_too_early`` the next look for a Job comes before
+    another worker's creation of it.
     """
 
     default_namespace = "ml"
