@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from mlretrain.errors import ConfigError, UserCodeError
-
-GRACE_S = 10.0
 
 
 def run_command(command: Sequence[str], env: Mapping[str, str]) -> None:
     """Run ``command`` to its end, its output going to this process's as it comes.
 
-    It has a process group of its own, which is ended with it: first by SIGTERM, after ``GRACE_S`` by SIGKILL.
+    If this step is stopped, so is the command, by SIGTERM; how long it may take to save its work is for the
+    platform to say, which kills both. What the command leaves behind is killed.
 
     :raises UserCodeError: it exits with another status than 0.
     :raises ConfigError: it cannot be started.
@@ -32,8 +32,13 @@ def run_command(command: Sequence[str], env: Mapping[str, str]) -> None:
         ) from error
     try:
         status = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
     finally:
-        _end_group(process)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     if status:
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         raise UserCodeError(
@@ -42,14 +47,3 @@ def run_command(command: Sequence[str], env: Mapping[str, str]) -> None:
             found=f"{how} of: {line}",
             remedy="Its output is above",
         )
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(GRACE_S)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue

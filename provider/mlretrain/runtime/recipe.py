@@ -188,6 +188,7 @@ def fit_command(
             "MLRETRAIN_TARGET": recipe.target,
             "MLRETRAIN_PARAMS": json.dumps(recipe.params),
             "MLRETRAIN_SEED": str(ctx.request.seed),
+            "MLRETRAIN_CHECKPOINT_URI": ctx.checkpoint_uri,
             "MLRETRAIN_WINDOW_END": ctx.request.window_end.isoformat(),
             **env,
         }

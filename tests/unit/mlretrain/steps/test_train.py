@@ -8,6 +8,7 @@ import json
 import os
 import select
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -238,6 +239,25 @@ def test_a_command_leaves_no_process_behind(tmp_path: Path) -> None:
     pid = int(note.read_text())
     with contextlib.suppress(ProcessLookupError):
         assert select.select([os.pidfd_open(pid)], [], [], 10)[0]
+
+
+STOPPED = """
+import sys
+from mlretrain.runtime.command import run_command
+script = "trap 'sleep 0.3; echo saved; exit 0' TERM; sleep 0.5; echo up; sleep 60 & wait"
+try:
+    run_command(("sh", "-c", script), {})
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+
+
+def test_a_command_that_is_stopped_may_save_its_work() -> None:
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "saved\nstopped\n"
 
 
 COLUMNS = ["time", "a", "b", "y"]
