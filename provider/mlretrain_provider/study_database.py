@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 from mlretrain.errors import ConfigError, TransientError
 from mlretrain_provider.hooks.connection import connection
@@ -126,7 +127,9 @@ class StudyDatabase:
     def _told(self, error: BaseException) -> str:
         """What the database said, in one line, without the password."""
         text = " ".join(str(error.__cause__ or error).split())[:300]
-        return text.replace(self.password, "***") if self.password else text
+        for secret in (self.password, quote_plus(self.password)) if self.password else ():
+            text = text.replace(secret, "***")
+        return text
 
 
 def database_url(

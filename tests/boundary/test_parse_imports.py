@@ -17,11 +17,13 @@ EVERYTHING = Path(__file__).parents[1] / "golden" / "everything"
 HEAVY = (
     "boto3",
     "botocore",
+    "cmaes",
     "duckdb",
     "great_expectations",
     "kubernetes",
     "mlflow",
     "numpy",
+    "optuna",
     "optuna",
     "pandas",
     "pyarrow",

@@ -43,7 +43,9 @@ class TuneModelOperator(RecipeOperator):
     study_uri, trials_uri}``; give it to :class:`TrainModelOperator` as ``tuning``.
     A trial trains on a part of the training rows and is scored on the rest of them; the rows that the
     candidate will be judged on are seen by none. It logs to an MLflow run of its own below the search's, and
-    keeps no model.
+    keeps no model. A ``command`` finds the rest of the rows in the Parquet file ``MLRETRAIN_VALIDATION_DATA``
+    and the trial's number in ``MLRETRAIN_TRIAL``: it is scored by the model that it logs, or else by what it
+    logs as the metric ``MLRETRAIN_METRIC``.
 
     What was asked and answered is written to the artifact store before anything follows from it: a search
     that dies goes on with the jobs that it left, and loses or repeats no trial; so does one whose ``trials``

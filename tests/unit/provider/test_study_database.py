@@ -93,7 +93,7 @@ def test_a_database_that_never_answers_is_said_at_once_without_its_password(
         raise OperationalError("SELECT 1", {}, Exception(f"cannot reach {url}"))
 
     monkeypatch.setattr(import_optuna().storages, "RDBStorage", refuse)
-    kept = database("postgresql://ml:hunter2-hunter2@db/s", password="hunter2-hunter2", where="'studies'")
+    kept = database("postgresql://ml:hunter2%2Fh@db/s", password="hunter2/h", where="'studies'")
     with pytest.raises(
         TransientError, match=r"'studies': the database does not answer.*ml:\*\*\*@db"
     ) as told:
