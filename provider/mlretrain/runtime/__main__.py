@@ -86,6 +86,9 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault(
+        "GIT_PYTHON_REFRESH", "quiet"
+    )  # else MLflow's GitPython tells images without git so
     gc.set_threshold(GC_THRESHOLD)
     sys.path[:0] = [path for path in os.environ.get("MLRETRAIN_CODE_PATHS", "").split(os.pathsep) if path]
     leave(main(sys.argv[1:], os.environ))
