@@ -16,7 +16,8 @@ from mlretrain.runtime.contract import StepOutput, StepRequest
 from mlretrain.runtime.node import Node
 from mlretrain.runtime.store import join_uri
 
-_CHECKPOINTS = "checkpoints"
+CHECKPOINTS = "checkpoints"
+"""The folder below a request's outputs."""
 
 logger = logging.getLogger("mlretrain")
 
@@ -46,21 +47,21 @@ class JobContext:
     @property
     def checkpoint_uri(self) -> str:
         """The folder of the step's checkpoints, the same on every try of the same run."""
-        return join_uri(self.store.root_uri, _CHECKPOINTS)
+        return join_uri(self.store.root_uri, CHECKPOINTS)
 
     def save_checkpoint(self, name: str, data: bytes) -> str:
         """Keep ``data`` under ``name``, in place of what was there; a job that dies meanwhile spoils nothing.
 
         :return: the URI of the object.
         """
-        path = f"{_CHECKPOINTS}/{name}"
+        path = f"{CHECKPOINTS}/{name}"
         self.store.write(path, data)
         return join_uri(self.store.root_uri, path)
 
     def load_checkpoint(self, name: str) -> bytes | None:
         """What this try or an earlier one kept last under ``name``; ``None`` if none did."""
         try:
-            return self.store.read(f"{_CHECKPOINTS}/{name}")
+            return self.store.read(f"{CHECKPOINTS}/{name}")
         except NotFound:
             return None
 

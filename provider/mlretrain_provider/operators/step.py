@@ -15,6 +15,7 @@ from airflow.sdk.log import mask_secret
 from mlretrain import wire
 from mlretrain.errors import from_wire
 from mlretrain.ports import Backend, JobSpec, JobStatus, Resources
+from mlretrain.runtime.context import CHECKPOINTS
 from mlretrain.runtime.contract import (
     REQUEST_FILE,
     StepRequest,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 FIRST_POLL_S, LONGEST_POLL_S = 0.02, 0.1
 """A process of this machine is looked at often: that costs nothing, and waiting does."""
-CHECKPOINTS = "checkpoints"
 
 
 class StepOperator(PipelineOperator):
