@@ -35,8 +35,12 @@ class Dimension:
 
     @property
     def labels(self) -> tuple[Any, ...]:
-        """The choices as Optuna keeps them: those that are neither text, number, truth nor null, as JSON."""
-        return tuple(each if _is_plain(each) else json.dumps(each, sort_keys=True) for each in self.choices)
+        """The choices as Optuna keeps them: text, numbers, truth and null as they are, all else as JSON.
+
+        All are JSON where Optuna would take one for another, as ``1`` and ``true``.
+        """
+        labels = tuple(each if _is_plain(each) else _json(each) for each in self.choices)
+        return labels if len(set(labels)) == len(labels) else tuple(map(_json, self.choices))
 
     def chosen(self, label: Any) -> Any:
         """The value that Optuna calls ``label``."""
@@ -46,7 +50,9 @@ class Dimension:
 
     def label(self, value: Any) -> Any:
         """What Optuna calls ``value``."""
-        return self.labels[self.choices.index(value)] if self.kind == "choice" else value
+        if self.kind == "choice":
+            return self.labels[list(map(_json, self.choices)).index(_json(value))]
+        return value
 
     def values(self) -> tuple[Any, ...]:
         """Every value, for a grid. Raises as :meth:`count`."""
@@ -162,6 +168,10 @@ def _are_numbers(values: Any, kinds: tuple[type, ...]) -> bool:
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _exact(number: float | None) -> Decimal:

@@ -28,13 +28,15 @@ def values(**options: Any) -> tuple[Any, ...]:
         ({"float": [0, 0.35], "step": 0.1}, (0.0, 0.1, 0.2, 0.3)),
         ({"float": [0.5, 0.5]}, (0.5,)),
         ({"choice": ["a", None, [64, 32]]}, ("a", None, [64, 32])),
+        ({"choice": [1, True, "[2]", [2]]}, (1, True, "[2]", [2])),
     ],
 )
 def test_every_value_of_a_dimension(options: Any, expected: tuple[Any, ...]) -> None:
     assert values(**options) == expected
     (dimension,) = read_space({"x": options})
     assert dimension.count() == len(expected)
-    assert tuple(dimension.chosen(dimension.label(each)) for each in expected) == expected
+    found = [dimension.chosen(dimension.label(each)) for each in expected]
+    assert list(map(repr, found)) == list(map(repr, expected))
 
 
 def test_a_range_without_steps_is_no_grid() -> None:
