@@ -23,6 +23,7 @@ from mlretrain_provider.backends.kubernetes_job import (
 )
 from mlretrain_provider.backends.kubernetes_options import KubernetesOptions
 from mlretrain_provider.backends.kubernetes_status import (
+    has_ended,
     is_finished,
     leading_pod,
     outlook,
@@ -94,9 +95,8 @@ class KubernetesBackend(KubernetesOptions):
         if pod is None or pod["status"].get("phase") == "Pending":
             return "", cursor
         begin = kubernetes_log.Cursor.parse(cursor, pod["metadata"]["uid"])
-        ended = pod["status"].get("phase") in ("Succeeded", "Failed")
         with self._cluster.log(pod, MAIN, begin.since) as chunks:
-            text, end = kubernetes_log.read(chunks, begin, limit=LOG_PIECE, ended=ended)
+            text, end = kubernetes_log.read(chunks, begin, limit=LOG_PIECE, ended=has_ended(pod))
         return text, str(end)
 
     def cancel(self, handle: str) -> None:

@@ -68,6 +68,10 @@ def outlook(
     end = _end_beside_others(job, current)
     if end is not None:
         return Outlook(status=_stopping(end), verdict=end)
+    lost = next((pod for pod in current if _runs(pod) and _is_overdue(pod, now)), None)
+    if lost is not None:
+        reason = f"NodeLost: {lost['spec'].get('nodeName')} has not confirmed that the pod ended"
+        return _failed(_of_rank(job, lost, reason))
     return _starting(job, current, events, now, startup_timeout_s) or Outlook(
         status=JobStatus(state="running")
     )
@@ -106,6 +110,11 @@ def leading_pod(pods: Sequence[Object]) -> Object | None:
     """The pod whose log is the job's: rank 0's."""
     current = _newest_of_each_rank(pods)
     return current[0] if current else None
+
+
+def has_ended(pod: Object) -> bool:
+    """Whether the step's container will write no more."""
+    return pod["status"].get("phase") in ("Succeeded", "Failed") or _main_end(pod) is not None
 
 
 def wants_events(job: Object, pods: Sequence[Object]) -> bool:
@@ -269,10 +278,17 @@ def _bad_ends(pod: Object) -> Iterator[Object]:
 
 def _is_alive(pod: Object, now: float) -> bool:
     """Whether a container of the pod still runs, as far as anybody can know."""
-    leaving = pod["metadata"].get("deletionTimestamp")
-    if leaving and now - _seconds(leaving) > NODE_LOST_S:
-        return False
+    return _runs(pod) and not _is_overdue(pod, now)
+
+
+def _runs(pod: Object) -> bool:
     return any("running" in (each.get("state") or {}) for each in _container_statuses(pod))
+
+
+def _is_overdue(pod: Object, now: float) -> bool:
+    """Whether the pod was to have ended long ago; its deletion time is the one by which it must have."""
+    deadline = pod["metadata"].get("deletionTimestamp")
+    return bool(deadline) and now - _seconds(deadline) > NODE_LOST_S
 
 
 def _container_statuses(pod: Object) -> list[Object]:

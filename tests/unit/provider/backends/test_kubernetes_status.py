@@ -266,6 +266,18 @@ def test_a_pod_on_a_lost_node_is_not_waited_for() -> None:
     assert answer.outlook().status.state == "running"
 
 
+def test_a_job_whose_node_is_lost_has_failed() -> None:
+    answer = Answer("running")
+    answer.pod["metadata"]["deletionTimestamp"] = GONE
+    found = answer.outlook()
+    assert found.status == JobStatus(
+        state="failed", reason="NodeLost: kube-test has not confirmed that the pod ended"
+    )
+    assert found.verdict == found.status
+    answer.now = 1795237200.0
+    assert answer.outlook().status == JobStatus(state="running")
+
+
 def test_a_pod_that_is_deleted_may_be_replaced() -> None:
     answer = Answer("exit_10")
     del answer.job["status"]["conditions"]
