@@ -1,12 +1,12 @@
 # make demo   the main job, real and end to end      make test   everything CI runs
-# make check  format, lint, types, imports, fast tests
+# make check  format, lint, types, imports, fast tests      make compose-check   images and docker-compose.yml
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 KEEP ?=
 
-.PHONY: demo test check lint format bench clean
+.PHONY: demo test check lint format bench compose-env compose-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -38,6 +38,12 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks.parse
 	$(BIN)/python -m tests.benchmarks.overhead
 	$(BIN)/python -m tests.benchmarks.serving
+
+compose-env:
+	$(PYTHON) docker/environment.py
+
+compose-check: $(VENV)/.installed
+	$(BIN)/python docker/check.py $(CHECK)
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache build dist

@@ -95,7 +95,7 @@ def main() -> int:
     keys = f"{os.environ['AWS_ACCESS_KEY_ID']},{os.environ['AWS_SECRET_ACCESS_KEY']}"
     where = f"{BEHIND[0]}:{BEHIND[1]}"
     rclone = subprocess.Popen(["rclone", "serve", "s3", "--addr", where, "--auth-key", keys, str(DATA)])
-    server = ThreadingHTTPServer(("0.0.0.0", 8333), Handler)  # noqa: S104
+    server = ThreadingHTTPServer(("0.0.0.0", 8333), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return rclone.wait()
 
