@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -27,7 +28,8 @@ from mlretrain.steps.profile import Config
 from mlretrain.wire import pretty, to_wire
 from mlretrain_provider.backends import kubernetes_api
 from mlretrain_provider.backends.kubernetes import KubernetesBackend
-from tests.fixtures_kubernetes import CONNECTION, TestCluster, cluster
+from mlretrain_provider.backends.kubernetes_job import owner_reference, secret_manifest, service_manifest
+from tests.fixtures_kubernetes import CONNECTION, REPOSITORY, TestCluster, cluster
 
 __all__ = ["cluster"]
 
@@ -419,6 +421,38 @@ def test_a_user_who_may_nothing_is_told_what_is_missing(jobs: Jobs) -> None:
         backend.submit(jobs.spec())
     assert 'User "nobody" cannot get resource "jobs"' in str(caught.value)
     assert "RoleBinding" in str(caught.value)
+
+
+def test_the_documented_role_is_enough(jobs: Jobs) -> None:
+    import yaml
+    from kubernetes import client, config
+
+    text = (REPOSITORY / "docs/kubernetes.md").read_text()
+    role = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "metadata": {"name": "mlretrain"},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": role["metadata"]["name"]},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": "airflow"}],
+    }
+    with config.new_client_from_config() as api:
+        rbac = client.RbacAuthorizationV1Api(api)
+        rbac.create_namespaced_role(jobs.cluster.namespace, role)
+        rbac.create_namespaced_role_binding(jobs.cluster.namespace, binding)
+
+    backend = jobs.backend(SLEEP)
+    backend._cluster.hook.api_client.set_default_header("Impersonate-User", "airflow")
+    job = Job(backend, backend.submit(jobs.spec(secrets={"TOKEN": "s3cret-value"})))
+    assert backend.submit(dataclasses.replace(jobs.spec(), name=job.name)) == job.handle
+    job.until_log("up")
+    backend.cancel(job.handle)
+    assert job.end().state == "cancelled"
+    # What the other requests are for needs a newer cluster.
+    owner = owner_reference(jobs.ask("read", "job", job.name))
+    nodes = jobs.spec(nodes=2)
+    backend._cluster.create_service(jobs.cluster.namespace, service_manifest(nodes, owner))
+    backend._cluster.put_secret(jobs.cluster.namespace, secret_manifest(jobs.spec(name=job.name)))
+    backend._cluster.delete_job(jobs.cluster.namespace, job.name)
 
 
 def test_a_cluster_that_is_away_is_worth_another_try(
