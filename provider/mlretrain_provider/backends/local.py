@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mlretrain.errors import ConfigError
+from mlretrain.errors import ConfigError, TransientError
 from mlretrain.ports import JobSpec, JobStatus
 from mlretrain.runtime import process, supervisor
 from mlretrain.runtime.supervisor import CANCEL, END, LOG, RECORD, End, Record, read_record, write_json
@@ -84,7 +84,7 @@ class LocalBackend:
         command: Sequence[str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._root = Path(state_dir or Path(tempfile.gettempdir()) / f"mlretrain-{os.getuid()}" / "jobs")
+        self._root = Path(state_dir or Path(tempfile.gettempdir()) / f"mlretrain-jobs-{os.getuid()}")
         self._grace_s = grace_s
         self._environments = Environments(environments_dir)
         self._command = command
@@ -100,10 +100,15 @@ class LocalBackend:
             if spec.image:
                 logger.info("The local backend runs %s without its image %s.", spec.name, spec.image)
             python = self._environments.python(spec.requirements) if spec.requirements else None
-            with self._locked():
-                if read_record(folder) is None:
-                    self._start(folder, spec, python)
-                self._sweep()
+            try:
+                with self._locked():
+                    if read_record(folder) is None:
+                        self._start(folder, spec, python)
+                    self._sweep()
+            except OSError as error:
+                raise TransientError(
+                    "the job cannot be started", where=str(folder), found=str(error)
+                ) from error
         return str(folder)
 
     def status(self, handle: str) -> JobStatus:
@@ -191,7 +196,7 @@ class LocalBackend:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._root.stat().st_uid != os.getuid():
+        if self._root.lstat().st_uid != os.getuid():
             raise ConfigError(
                 "the folder for jobs belongs to somebody else",
                 where=str(self._root),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mlretrain.errors import ConfigError, TransientError
 from mlretrain.ports import JobSpec, JobStatus, Resources
 from mlretrain.runtime import process
 from mlretrain_provider.backends.local import KEPT_S, LocalBackend
@@ -346,6 +348,27 @@ def test_a_command_that_is_not_there_is_said_so(tmp_path: Path) -> None:
         exit_code=127,
         reason="the command cannot be started: no-such-program: No such file or directory",
     )
+
+
+def test_a_machine_that_starts_no_process_now_may_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    jobs = backend(tmp_path, "true")
+    with monkeypatch.context() as busy:
+        busy.setattr(os, "posix_spawn", refuse)
+        with pytest.raises(TransientError, match="the job cannot be started"):
+            jobs.submit(job())
+    assert end_of(jobs, jobs.submit(job())).state == "succeeded"
+
+
+def test_a_folder_of_somebody_elses_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jobs").mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(ConfigError, match="belongs to somebody else"):
+        backend(tmp_path, "true").submit(job())
 
 
 def test_an_image_is_not_used_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
