@@ -154,6 +154,7 @@ rows = pd.read_parquet(os.environ["MLRETRAIN_TRAIN_DATA"])
 unseen = pd.read_parquet(os.environ["MLRETRAIN_VALIDATION_DATA"])
 params = json.loads(os.environ["MLRETRAIN_PARAMS"])
 kept = dict(signature=mlflow.models.infer_signature(rows[["distance"]]), pip_requirements=["scikit-learn"])
+kept["serialization_format"] = "cloudpickle"
 with mlflow.start_run() as run:
     model = LogisticRegression(**params).fit(rows[["distance"]], rows[os.environ["MLRETRAIN_TARGET"]])
 """

@@ -124,6 +124,7 @@ def test_every_trial_is_a_job_and_the_best_one_is_the_result(world: Any, dag: DA
     assert all(each.config["params"]["bins"] == 64 for each in requests)
     assert all(each.config["holdout"] == {"by": "random", "fraction": 0.2} for each in requests)
     assert all(job.name.startswith("churn-trial-") for job in world.backend.jobs)
+    assert world.kinds() == ["retrain_requested"]
 
 
 def test_trials_log_to_runs_below_the_searchs(world: Any, dag: DAG) -> None:
