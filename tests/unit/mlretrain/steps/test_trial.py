@@ -20,6 +20,7 @@ from .conftest import MakeContext, MakeDataset
 
 CODE = "flight_models"
 LAST_FIFTH = Holdout(by="time", fraction=0.2)
+SOME_THIRD = Holdout(by="random", fraction=0.3)
 
 
 @pytest.fixture
@@ -84,8 +85,9 @@ def test_numbers_are_logged_and_no_model(run: Any, tracking_env: dict[str, str],
     assert client.list_artifacts(mlflow_run) == []
 
 
-@pytest.mark.parametrize("holdout", [LAST_FIFTH, Holdout(by="random", fraction=0.3)])
-@pytest.mark.parametrize("time_column", ["time", None])
+@pytest.mark.parametrize(
+    ("holdout", "time_column"), [(LAST_FIFTH, "time"), (SOME_THIRD, "time"), (SOME_THIRD, None)]
+)
 def test_no_trial_sees_a_row_of_the_frozen_holdout(
     make_context: MakeContext,
     make_dataset: MakeDataset,
@@ -97,8 +99,6 @@ def test_no_trial_sees_a_row_of_the_frozen_holdout(
     holdout: Holdout,
     time_column: str | None,
 ) -> None:
-    if time_column is None and holdout.by == "time":
-        pytest.skip("a holdout by time needs a time column")
     scored = scored_rows(monkeypatch)
     recipe = given | {
         "dataset_uri": make_dataset(flights, time_column),
