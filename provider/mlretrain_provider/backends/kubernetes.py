@@ -22,8 +22,8 @@ from mlretrain_provider.backends.kubernetes_job import (
     service_manifest,
 )
 from mlretrain_provider.backends.kubernetes_options import KubernetesOptions
+from mlretrain_provider.backends.kubernetes_pod import has_ended
 from mlretrain_provider.backends.kubernetes_status import (
-    has_ended,
     is_finished,
     leading_pod,
     outlook,

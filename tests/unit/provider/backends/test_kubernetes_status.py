@@ -15,8 +15,8 @@ import pytest
 
 from mlretrain.ports import JobStatus
 from mlretrain_provider.backends.kubernetes_job import RANK_ANNOTATION
+from mlretrain_provider.backends.kubernetes_pod import NODE_LOST_S
 from mlretrain_provider.backends.kubernetes_status import (
-    NODE_LOST_S,
     Outlook,
     is_finished,
     leading_pod,
@@ -335,6 +335,12 @@ def test_a_step_beside_other_containers_has_ended_when_its_own_has(
     answer.set_condition("Failed", "DeadlineExceeded")
     answer.pods = []
     assert answer.outlook() == Outlook(status=end)
+
+
+def test_a_sidecar_that_the_kubelet_ends_itself_is_left_to_it() -> None:
+    answer = Answer("beside")
+    answer.pod["status"]["initContainerStatuses"] = [answer.pod["status"]["containerStatuses"].pop()]
+    assert answer.outlook() == Outlook(status=JobStatus(state="running"))
 
 
 @pytest.mark.parametrize(
