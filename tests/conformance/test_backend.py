@@ -56,7 +56,7 @@ OURS = [
     "fake",
     "local",
     pytest.param("kubernetes", marks=[pytest.mark.airflow, pytest.mark.integration]),
-    pytest.param("sagemaker", marks=pytest.mark.airflow),
+    pytest.param("sagemaker", marks=[pytest.mark.airflow, pytest.mark.integration]),
 ]
 RUNS_NOTHING = "it plays the end of a job and runs none"
 MISSING = {

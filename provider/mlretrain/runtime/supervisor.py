@@ -157,6 +157,7 @@ class Supervisor:
             self._stop("failed", _explain(*self._failed, self._job["nodes"]), self._job["grace_s"])
         if now >= self._kill_at:
             process.kill(process.descendants(os.getpid()))
+            self._kill_at = now + LOOK_S  # for what is being started meanwhile
 
     def _look(self, now: float) -> None:
         """Kill the job if its nodes use more memory than they may.
