@@ -94,23 +94,49 @@ def test_an_ended_job_is_found_and_not_repeated(tmp_path: Path) -> None:
     assert again.logs(handle, "")[0] == "first\n"
 
 
-def test_a_starter_that_dies_before_the_job_is_on_record_starts_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+DIES = """
+import os, signal, sys
+from mlretrain.ports import JobSpec
+from mlretrain.runtime import process
+from mlretrain_provider.backends import local
+
+def die(*_arguments, **_options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+write = local.write_json
+match sys.argv[2]:
+    case "before the process":
+        os.posix_spawn = die
+    case "before the record":
+        process.started_at = die
+    case "after the record":
+        local.write_json = lambda *content: (write(*content), die())
+    case "while it cleans up":
+        local.LocalBackend._sweep = die
+command = ("/bin/sh", "-c", f"echo started >> {sys.argv[1]}/starts")
+local.LocalBackend(f"{sys.argv[1]}/jobs", command=command).submit(JobSpec(name="j", request_uri="r"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("point", "on_record"),
+    [
+        ("before the process", False),
+        ("before the record", False),
+        ("after the record", True),
+        ("while it cleans up", True),
+    ],
+)
+def test_a_job_is_started_once_wherever_its_starter_is_killed(
+    tmp_path: Path, point: str, on_record: bool
 ) -> None:
+    killed = subprocess.run([sys.executable, "-c", DIES, str(tmp_path), point], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.exists() for path in tmp_path.glob("jobs/j-*/job.json")] == [True] * on_record
     jobs = backend(tmp_path, f"echo started >> {tmp_path}/starts")
-    pids: list[int] = []
-
-    def die(pid: int) -> str:
-        pids.append(pid)
-        raise SystemExit
-
-    with monkeypatch.context() as death:
-        death.setattr(process, "started_at", die)
-        with pytest.raises(SystemExit):
-            jobs.submit(job())
-    os.waitpid(pids[0], 0)
-    assert not (tmp_path / "starts").exists()
-    assert end_of(jobs, jobs.submit(job())).state == "succeeded"
+    handle = jobs.submit(job(name="j"))
+    assert end_of(jobs, handle).state == "succeeded"
+    until(lambda: process.marked("MLRETRAIN_LOCAL_JOB", handle) == [])
     assert (tmp_path / "starts").read_text() == "started\n"
 
 
