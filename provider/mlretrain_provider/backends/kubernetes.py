@@ -85,7 +85,7 @@ class KubernetesBackend(KubernetesOptions):
             startup_timeout_s=self.startup_timeout_s,
         )
         if found.verdict is not None:
-            self._stop(namespace, name, found.verdict)
+            self._cluster.stop_job(namespace, name, record(found.verdict))
         return found.status
 
     def logs(self, handle: str, cursor: str) -> tuple[str, str]:
@@ -108,7 +108,7 @@ class KubernetesBackend(KubernetesOptions):
         if job["spec"].get("suspend"):  # no time limit counts for a Job in the queue, and it has no pods
             self._cluster.delete_job(namespace, name)
         else:
-            self._stop(namespace, name, _CANCELLED)
+            self._cluster.stop_job(namespace, name, record(_CANCELLED))
 
     def _create(self, namespace: str, spec: JobSpec) -> Object:
         manifest = job_manifest(spec, self)
@@ -135,17 +135,6 @@ class KubernetesBackend(KubernetesOptions):
                 where="nodes" if "completionMode" in dropped else "kubernetes.queue",
                 remedy="Use Kubernetes 1.24 or newer.",
             )
-
-    def _stop(self, namespace: str, name: str, verdict: JobStatus) -> None:
-        """Record why, and let the Job's time be up: one patch, so that neither is ever without the other.
-
-        The Job stays to be looked at until its ttl; the cluster ends its pods, as it does after a timeout.
-        """
-        patch = {
-            "metadata": {"annotations": record(verdict)},
-            "spec": {"activeDeadlineSeconds": 1},
-        }
-        self._cluster.patch_job(namespace, name, patch)
 
     def _warnings(self, job: Object, pods: list[Object]) -> list[Object]:
         namespace = job["metadata"]["namespace"]

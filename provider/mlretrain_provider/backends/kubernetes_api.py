@@ -19,7 +19,6 @@ Object = dict[str, Any]
 PAUSES_S = (0.5, 1.0, 2.0)
 """Between tries of one request. Longer outages are waited for by whoever asks again."""
 _TRY_AGAIN = (408, 429, 500, 502, 503, 504)
-_MERGE = "application/merge-patch+json"
 _CHUNK = 1 << 16
 
 
@@ -50,10 +49,15 @@ class Cluster:
         extra = {"dry_run": "All"} if dry_run else {}
         return self._ask(create, namespace, manifest, unless=409, **extra)
 
-    def patch_job(self, namespace: str, name: str, patch: Object) -> None:
-        """Lay ``patch`` over the Job; one that is gone is left alone."""
-        api = self.hook.batch_v1_client
-        self._ask(api.patch_namespaced_job, name, namespace, patch, unless=404, _content_type=_MERGE)
+    def stop_job(self, namespace: str, name: str, notes: Mapping[str, str]) -> None:
+        """Let the Job's time be up, and annotate why; one that is gone is left alone.
+
+        It is one patch, so that neither is ever without the other. The Job stays to be looked at until its
+        ttl; the cluster ends its pods, as it does after a timeout.
+        """
+        annotations = {f"/metadata/annotations/{key.replace('/', '~1')}": text for key, text in notes.items()}
+        patch = _additions({**annotations, "/spec/activeDeadlineSeconds": 1})
+        self._ask(self.hook.batch_v1_client.patch_namespaced_job, name, namespace, patch, unless=404)
 
     def delete_job(self, namespace: str, name: str) -> None:
         """Delete the Job; its pods end gracefully after it."""
@@ -68,8 +72,8 @@ class Cluster:
 
     def own_secret(self, namespace: str, name: str, owner: Object) -> None:
         """Let the Secret go when ``owner`` does; one that is gone is left alone."""
-        api, patch = self.hook.core_v1_client, {"metadata": {"ownerReferences": [owner]}}
-        self._ask(api.patch_namespaced_secret, name, namespace, patch, unless=404, _content_type=_MERGE)
+        patch = _additions({"/metadata/ownerReferences": [owner]})
+        self._ask(self.hook.core_v1_client.patch_namespaced_secret, name, namespace, patch, unless=404)
 
     def create_service(self, namespace: str, manifest: Object) -> None:
         """Create the Service unless there is one of that name."""
@@ -170,6 +174,11 @@ def connect(conn_id: str) -> Cluster:
             f"the Airflow connection {conn_id!r} leads to no cluster", found=str(error), remedy=remedy
         ) from None
     return Cluster(hook=hook, default_namespace=namespace or hook.DEFAULT_NAMESPACE)
+
+
+def _additions(values: Mapping[str, Any]) -> list[Object]:
+    """A JSON patch (RFC 6902), which every version of the client sends as such; adding also replaces."""
+    return [{"op": "add", "path": path, "value": value} for path, value in values.items()]
 
 
 def _problem(status: int, message: str) -> MlretrainError:
