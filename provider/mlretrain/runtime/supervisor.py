@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import selectors
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from mlretrain.runtime import process
+from mlretrain.runtime.wakeups import Wakeups
 
 RECORD, LOG, END, CANCEL = "job.json", "log", "end.json", "cancel.json"
 LOOK_S = 0.25
@@ -89,7 +89,7 @@ class Supervisor:
         self._deadline = NEVER if job["timeout_s"] is None else time.monotonic() + job["timeout_s"]
         self._kill_at = NEVER
         self._look_at = NEVER if job["memory"] is None else 0.0
-        self._events = _Events()
+        self._wakeups = Wakeups()
 
     def run(self) -> End:
         """Start the nodes and wait for them; what they leave behind is killed."""
@@ -98,14 +98,14 @@ class Supervisor:
             os.sched_setaffinity(0, self._job["cores"])
         self._start()
         while self._running:
-            self._events.wait(min(self._deadline, self._kill_at, self._look_at))
+            self._wakeups.wait(min(self._deadline, self._kill_at, self._look_at))
             self._reap()
             self._check(time.monotonic())
         while left := process.descendants(os.getpid()):
             process.kill(left)
-            self._events.wait(time.monotonic() + LOOK_S)
+            self._wakeups.wait(time.monotonic() + LOOK_S)
             self._reap()
-        self._events.close()
+        self._wakeups.close()
         return self._end()
 
     def _start(self) -> None:
@@ -113,7 +113,7 @@ class Supervisor:
         port = _free_port() if nodes > 1 else None
         for rank in range(nodes):
             env = dict(os.environ) if port is None else {**os.environ, **_node_env(rank, nodes, port)}
-            output = 1 if nodes == 1 else self._events.lines_of(f"[{rank}] ")
+            output = 1 if nodes == 1 else self._wakeups.lines_of(f"[{rank}] ")
             actions = [
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, output, 1),
@@ -143,7 +143,7 @@ class Supervisor:
                     self._failed = rank, code if code > 0 else 128 - code
 
     def _check(self, now: float) -> None:
-        if self._events.told_to_stop and self._why is None:
+        if self._wakeups.told_to_stop and self._why is None:
             try:
                 self._stop("cancelled", "cancelled", json.loads((self._folder / CANCEL).read_bytes()))
             except FileNotFoundError:
@@ -188,70 +188,6 @@ class Supervisor:
         rank, code = self._failed
         state, reason = self._why or ("failed", _explain(rank, code, self._job["nodes"]))
         return End(state=state, exit_code=code, reason=reason)
-
-
-class _Events:
-    """What wakes the supervisor: signals, and lines of nodes that share the log."""
-
-    def __init__(self) -> None:
-        self.told_to_stop = False
-        self._selector = selectors.DefaultSelector()
-        self._wakeup, wakes = os.pipe()
-        for each in (self._wakeup, wakes):
-            os.set_blocking(each, False)
-        self._selector.register(self._wakeup, selectors.EVENT_READ)
-        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._note)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-
-    def _note(self, *_: object) -> None:
-        self.told_to_stop = True
-
-    def lines_of(self, prefix: str) -> int:
-        """A file to write to: each line of it goes to the log as a whole, after ``prefix``."""
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        self._selector.register(reader, selectors.EVENT_READ, _Lines(prefix.encode()))
-        return writer
-
-    def wait(self, until: float) -> bool:
-        """Wait for a signal or lines, which are copied, until the time ``until``; whether there was any."""
-        ready = self._selector.select(None if until == NEVER else max(0.0, until - time.monotonic()))
-        for key, _ in ready:
-            data = os.read(key.fd, 1 << 16)
-            if key.data is not None and not key.data.add(data):
-                self._selector.unregister(key.fd)
-                os.close(key.fd)
-        return bool(ready)
-
-    def close(self) -> None:
-        """Copy what is left, also lines without an end."""
-        while self.wait(0.0):
-            continue
-        for key in list(self._selector.get_map().values()):
-            if key.data is not None:
-                key.data.add(b"")
-
-
-class _Lines:
-    """Text of one node on its way to the log."""
-
-    def __init__(self, prefix: bytes) -> None:
-        self._prefix = prefix
-        self._rest = b""
-
-    def add(self, data: bytes) -> bool:
-        """Write the lines that ``data`` ends; whether there may be more: nothing is the end."""
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        if not data and self._rest:
-            lines.append(self._rest)
-            self._rest = b""
-        text = memoryview(b"".join(self._prefix + line + b"\n" for line in lines))
-        while text:
-            text = text[os.write(1, text) :]
-        return bool(data)
 
 
 def _node_env(rank: int, nodes: int, port: int) -> dict[str, str]:
