@@ -6,6 +6,7 @@ codes are the runtime's own.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -33,6 +34,8 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
     match config.do:
         case "succeed":
             return {"colour": ctx.env.get("COLOUR"), "request_uri": ctx.env.get("MLRETRAIN_REQUEST_URI")}
+        case "keep a secret":
+            return {"sha256": hashlib.sha256(ctx.env["PROBE_TOKEN"].encode()).hexdigest()}
         case "fail":
             raise ValueError("no such luck")
         case "refuse":

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -61,6 +62,11 @@ OURS = [
 RUNS_NOTHING = "it plays the end of a job and runs none"
 MISSING = {
     ("fake", "test_a_step_of_the_runtime_runs_as_it_is"): RUNS_NOTHING,
+    ("fake", "test_a_secret_reaches_the_job_and_nobody_else"): RUNS_NOTHING,
+    (
+        "sagemaker",
+        "test_a_secret_reaches_the_job_and_nobody_else",
+    ): "anybody may read its environments",
     ("fake", "test_a_job_that_takes_too_long_is_stopped_by_the_platform"): "it has no clock",
     ("fake", "test_a_job_that_is_stopped_saves_its_work"): RUNS_NOTHING,
     ("fake", "test_a_job_is_found_from_another_process"): "it lives in one process",
@@ -159,6 +165,18 @@ def test_a_step_of_the_runtime_runs_as_it_is(place: Place, tmp_path: Path) -> No
     assert report is not None
     assert report.result["rows"] == 10
     assert place.outputs(spec).read("profile.json")
+
+
+def test_a_secret_reaches_the_job_and_nobody_else(place: Place) -> None:
+    secret = uuid.uuid4().hex
+    spec = place.job("keep a secret", secrets={"PROBE_TOKEN": secret})
+    handle = place.open().submit(spec)
+    status = end_of(place, handle)
+    assert status.state == "succeeded"
+    report = report_of(place, spec)
+    assert report is not None
+    assert report.result == {"sha256": hashlib.sha256(secret.encode()).hexdigest()}
+    assert secret not in f"{handle} {status} {lines_of(place.open(), handle)}"
 
 
 def test_an_error_of_the_users_may_be_worth_a_retry(place: Place) -> None:
