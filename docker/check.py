@@ -28,16 +28,17 @@ IMAGES = ("runtime", "airflow", "mlflow", "serve", "flights")
 KILLED_IN = {
     "s3": "train",
     "mlflow": "train",
+    "model-server": "rollout.stage_1.observe",
+    "triggerer": "rollout.stage_1.observe",
+    "predictions": "rollout.stage_1.observe",
     "postgres": "train",
     "redis": "train",
     "worker": "train",
     "scheduler": "train",
     "api-server": "train",
     "dag-processor": "train",
-    "triggerer": "rollout.stage_1.observe",
-    "model-server": "rollout.stage_1.observe",
 }
-"""In which task of a retraining each service is killed."""
+"""In which task of a retraining each service is killed; those of a rollout while each month's model wins."""
 
 NO_AIRFLOW = "import importlib.util as u, sys; sys.exit(u.find_spec('airflow') is not None)"
 
@@ -141,10 +142,19 @@ def check_stack(stack: Stack, services: list[str], every: int) -> None:
     say(f"data: {retraining.upload(stack, every)} files of flights in S3 (one flight in {every})")
     until(lambda: stack.airflow(f"dags/{retraining.DAG}"), "Airflow lists the pipeline", 120)
     retrain(stack, "quiet", month=3)
+    say(f"data docs: {retraining.data_docs(stack, 'quiet')} bytes, shown by Airflow from S3")
     with retraining.passengers(stack) as requests:
         for number, service in enumerate(services):
             retrain(stack, f"without-{service}", month=3 + number % 9, killed=service)
     say(f"model server: {requests['answered']} requests answered, {requests['refused']} refused")
+    files, rows = retraining.predictions(stack)
+    if rows > requests["answered"]:
+        raise StackError(f"{rows} predictions in S3, but {requests['answered']} requests were answered")
+    lost = requests["answered"] - rows
+    say(
+        f"predictions: {rows} rows in {files} files in S3, {lost} were in memory when their server was killed"
+    )
+    say(retraining.monitor(stack))
 
 
 def main() -> int:
@@ -155,6 +165,7 @@ def main() -> int:
     parser.add_argument("--rootfs", type=Path, help="what debootstrap made, for stand-ins")
     parser.add_argument("--keep", action="store_true", help="leave the stack up")
     args = parser.parse_args()
+    started = time.monotonic()
     check_config()
     if (version := engine()) is None:
         say("SKIPPED: no Docker engine answers, so no image was built and no stack brought up")
@@ -166,19 +177,19 @@ def main() -> int:
     stack = make_stack(folder)
     try:
         check_stack(stack, args.kill, args.every)
-    except StackError:
+    except RuntimeError:
         (folder / "logs.txt").write_text(stack.compose("logs", "--no-color"))
         say(f"every service's log is in {folder}/logs.txt")
         raise
     finally:
         if not args.keep:
             stack.compose("down", "--volumes", "--timeout", "5")
-    say("compose-check: all of it holds")
+    say(f"compose-check: all of it holds, {(time.monotonic() - started) / 60:.0f} minutes")
     return 0
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except StackError as error:
+    except RuntimeError as error:
         sys.exit(f"compose-check: {error}")

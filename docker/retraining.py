@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,9 @@ from mlretrain.runtime.store import open_store
 PIPELINE = "flight-delay"
 DAG = f"{PIPELINE}.retrain"
 ARTIFACTS = "s3://mlretrain/artifacts"
+LOGGED_S = 25.0
+"""Seconds until an answered request is in S3: the server flushes in 10, the copy looks every 10."""
+
 ONCE = ("registered", "gated", "concluded")
 """What the ledger must say of a finished run, each exactly once."""
 
@@ -77,14 +81,22 @@ def wait_for_task(stack: Stack, run_id: str, task: str) -> None:
     until(runs, f"{task} of {run_id} runs")
 
 
-def end(stack: Stack, run_id: str) -> str:
+def end(stack: Stack, run_id: str, dag_id: str = DAG) -> str:
     """The state in which a run ended."""
 
     def state() -> str | None:
-        told = stack.airflow(f"dags/{DAG}/dagRuns/{run_id}")["state"]
+        told = stack.airflow(f"dags/{dag_id}/dagRuns/{run_id}")["state"]
         return str(told) if told in ("success", "failed") else None
 
     return str(until(state, f"{run_id} ends"))
+
+
+def data_docs(stack: Stack, run_id: str) -> int:
+    """The size of the validation page of a run, as Airflow's server shows it from S3."""
+    path = f"dags/{DAG}/dagRuns/{run_id}/taskInstances/validate_data/links"
+    links = stack.airflow(path)["extra_links"]
+    address = next(url for name, url in links.items() if name == "Data Docs")
+    return len(stack.page(address))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +153,36 @@ def _events(stack: Stack, run_id: str) -> list[tuple[str, str]]:
 
     ledger = Ledger(open_store(ARTIFACTS, stack.s3_env), PIPELINE)
     return [(event.kind, event.outcome or "") for event in ledger.events() if event.run_id == run_id]
+
+
+def predictions(stack: Stack) -> tuple[int, int]:
+    """Files and rows of the prediction log in S3, once no more come."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    store = open_store("s3://mlretrain/predictions", stack.s3_env)
+    names: list[str] = []
+    while not names or names != store.list(f"{PIPELINE}/"):
+        names = store.list(f"{PIPELINE}/")
+        time.sleep(LOGGED_S)
+    return len(names), sum(pq.read_metadata(io.BytesIO(store.read(name))).num_rows for name in names)
+
+
+def monitor(stack: Stack) -> str:
+    """What the monitoring pipeline finds in the predictions in S3."""
+    dag_id, run_id = f"{PIPELINE}.monitor", "check"
+    stack.airflow(f"dags/{dag_id}", {"is_paused": False}, method="PATCH")
+    conf = {"window_end": "2013-06-02T04:00:00+00:00"}
+    stack.airflow(f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+    state = end(stack, run_id, dag_id)
+    path = (
+        f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/detect_drift/xcomEntries/return_value?deserialize=true"
+    )
+    found = stack.airflow(path)["value"]
+    if state != "success":
+        raise StackError(f"monitoring: {state}, {found}")
+    return f"monitoring {state}: {found['verdict']}, {found['rows']} rows"
 
 
 @contextlib.contextmanager

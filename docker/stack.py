@@ -125,6 +125,13 @@ class Stack:
             self._token = call(f"{base}/auth/token", login)["access_token"]
         return call(f"{base}/api/v2/{path}", body, method=method, token=self._token)
 
+    def page(self, path: str) -> bytes:
+        """A page of Airflow's server, as somebody who is logged in sees it."""
+        request = urllib.request.Request(self.url("AIRFLOW_PORT") + path)
+        request.add_header("Authorization", f"Bearer {self._token}")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return bytes(answer.read())
+
     def mlflow(self, path: str, body: Any = None) -> Any:
         """Call MLflow's REST API."""
         return call(f"{self.url('MLFLOW_PORT')}/api/2.0/mlflow/{path}", body)
