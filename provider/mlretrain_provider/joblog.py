@@ -38,14 +38,15 @@ class JobLog:
         self._path = path
         self._clock = clock
         self._cursor: str | None = None
-        self._saved = ""
+        self._saved: tuple[str, bool] = ("", False)
         self._saved_at = clock()
 
     def copy(self) -> int:
         """Copy the lines written since the last time; how many they were."""
         lines = 0
         if self._cursor is None:
-            self._cursor = self._saved = self._restored()
+            self._cursor, complete = self._restored()
+            self._saved = (self._cursor, complete)
         while True:
             text, cursor = self._backend.logs(self._handle, self._cursor)
             if cursor == self._cursor:
@@ -58,19 +59,30 @@ class JobLog:
             self.save()
         return lines
 
-    def save(self) -> None:
-        """Remember the position; a store that is away costs repeated lines, nothing else."""
-        self._saved_at = self._clock()
-        if self._cursor and self._cursor != self._saved:
-            try:
-                self._store.write(self._path, wire.canonical({"cursor": self._cursor}))
-            except TransientError as error:
-                self._log.warning("The log's position is not saved: %s", error)
-            else:
-                self._saved = self._cursor
+    @property
+    def complete(self) -> bool:
+        """Whether somebody has copied the log to its end."""
+        return self._restored()[1]
 
-    def _restored(self) -> str:
+    def save(self, *, complete: bool = False) -> None:
+        """Remember the position; a store that is away costs repeated lines, nothing else.
+
+        :param complete: the job has ended, and this is all.
+        """
+        self._saved_at = self._clock()
+        position = (self._cursor or "", complete)
+        if position in (self._saved, ("", False)):
+            return
         try:
-            return str(json.loads(self._store.read(self._path))["cursor"])
+            self._store.write(self._path, wire.canonical({"cursor": position[0], "complete": complete}))
+        except TransientError as error:
+            self._log.warning("The log's position is not saved: %s", error)
+        else:
+            self._saved = position
+
+    def _restored(self) -> tuple[str, bool]:
+        try:
+            kept = json.loads(self._store.read(self._path))
         except (NotFound, TransientError):
-            return ""
+            return "", False
+        return str(kept["cursor"]), bool(kept["complete"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from mlretrain.errors import (
 from mlretrain.ports import ArtifactStore, Backend, JobSpec, JobStatus
 from mlretrain.runtime.contract import REPORT_FILE, StepReport, StepRequest, parse_report
 from mlretrain.runtime.store import join_uri
+from mlretrain_provider.backends import open_backend
 
 JOB_FILE = "job.json"
 LOG_FILE = "log.json"
@@ -44,9 +46,12 @@ class JobRecord:
     :param number: 1 for the first; the next one is started only after this one's end was reported.
     :param try_number: the task's try that started it.
     :param reported: whether its end has become a task's failure.
+    :param options: the backend's, so that whoever finds the record can reach the job.
     """
 
     backend: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dag_id: str
     name: str
     handle: str
     number: int
@@ -71,6 +76,8 @@ class StepJob:
     prefix: str
     backend: Backend
     backend_name: str
+    backend_options: Mapping[str, Any]
+    dag_id: str
     spec: Callable[[str, int], JobSpec]
     state: TaskState
     try_number: int
@@ -99,13 +106,23 @@ class StepJob:
 
         A job that was cancelled for an earlier try, because the task was cleared, makes room for the next.
         """
-        known = self._record or self._recall()
-        self._record = known if known and not known.reported else self._start(known)
-        status = self.backend.status(self._record.handle)
-        if status.state == "cancelled" and self._record.try_number != self.try_number:
-            self._record = self._start(self._record)
-            status = self.backend.status(self._record.handle)
+        known = self.recall()
+        record = known if known and not known.reported else self._start(known)
+        status = self.backend.status(record.handle)
+        if self.superseded(status):
+            status = self.backend.status(self._start(record).handle)
         return status
+
+    def superseded(self, status: JobStatus) -> bool:
+        """Whether the job was cancelled for an earlier try: then :meth:`look` starts the next one."""
+        return status.state == "cancelled" and self.record.try_number != self.try_number
+
+    def recall(self) -> JobRecord | None:
+        """The request's last job, if there was one."""
+        if self._record is None:
+            data = self.state.get(self._state_key) or read_record(self.store, self.prefix)
+            self._record = wire.from_wire(JobRecord, data) if data else None
+        return self._record
 
     def report(self, status: JobStatus) -> StepReport:
         """The report of a job that has ended well; else raises its error, and the next job may start."""
@@ -134,7 +151,10 @@ class StepJob:
 
     def settle(self) -> None:
         """Let the next job start: what this one ended with is known where it must be."""
-        self._remember(replace(self.record, reported=True))
+        self._record = replace(self.record, reported=True)
+        self._tell_airflow()
+        with suppress(TransientError):  # at worst an Airflow that was rebuilt reports this end again
+            self._tell_store()
 
     def cancel(self) -> None:
         """Stop the job, if there is one."""
@@ -144,38 +164,34 @@ class StepJob:
     def _start(self, last: JobRecord | None) -> JobRecord:
         number = last.number + 1 if last else 1
         name = f"{self.request.job}-{number}"
-        record = JobRecord(
+        self._record = JobRecord(
             backend=self.backend_name,
+            options=self.backend_options,
+            dag_id=self.dag_id,
             name=name,
             handle=self.backend.submit(self.spec(name, number)),
             number=number,
             try_number=self.try_number,
         )
-        self._remember(record)
-        return record
+        # The store first: without its copy nobody could cancel the job after the task's last try.
+        self._tell_store()
+        self._tell_airflow()
+        return self._record
 
-    def _remember(self, record: JobRecord) -> None:
-        self._record = record
-        data = wire.to_wire(record)
-        self.state.set(self._state_key, data, retention=KEPT)
-        self.store.write(f"{self.prefix}/{JOB_FILE}", wire.pretty(data))
+    def _tell_airflow(self) -> None:
+        self.state.set(self._state_key, wire.to_wire(self.record), retention=KEPT)
 
-    def _recall(self) -> JobRecord | None:
-        data = self.state.get(self._state_key) or read_record(self.store, self.prefix)
-        return wire.from_wire(JobRecord, data) if data else None
+    def _tell_store(self) -> None:
+        self.store.write(f"{self.prefix}/{JOB_FILE}", wire.pretty(self.record))
 
     @property
     def _state_key(self) -> str:
         return f"job:{self.request.job}"
 
     def _report(self) -> StepReport | None:
-        path = f"{self.prefix}/{REPORT_FILE}"
-        where = join_uri(self.store.root_uri, path)
-        try:
-            report = parse_report(self.store.read(path), where)
-        except NotFound:
-            return None
-        if report.key != self.request.key:
+        report = read_report(self.store, self.prefix)
+        if report is not None and report.key != self.request.key:
+            where = join_uri(self.store.root_uri, f"{self.prefix}/{REPORT_FILE}")
             raise ContractError("the report is another request's", where=where)
         return report
 
@@ -186,3 +202,44 @@ def read_record(store: ArtifactStore, prefix: str) -> Mapping[str, Any] | None:
         return dict(json.loads(store.read(f"{prefix}/{JOB_FILE}")))
     except NotFound:
         return None
+
+
+def read_report(store: ArtifactStore, prefix: str) -> StepReport | None:
+    """The last report of the request in ``prefix``; ``None`` if there is none."""
+    path = f"{prefix}/{REPORT_FILE}"
+    try:
+        return parse_report(store.read(path), join_uri(store.root_uri, path))
+    except NotFound:
+        return None
+
+
+def cancel_jobs(store: ArtifactStore, folder: str, dag_id: str) -> list[str]:
+    """Cancel what a run has left behind; the names of the jobs that still ran.
+
+    Airflow tells nobody that a deferred task was killed while no triggerer ran, nor does it ask a worker that
+    died on its task's last try: their jobs are found by their records.
+
+    :param folder: the run's folder in the store, with ``/`` at its end.
+    :param dag_id: whose jobs; DAGs of one pipeline may have runs of the same id.
+    :raises MlretrainError: a backend did not answer or refused; the other jobs were cancelled.
+    """
+    cancelled: list[str] = []
+    failures: list[MlretrainError] = []
+    for path in store.list(folder):
+        prefix, _, name = path.rpartition("/")
+        record = wire.from_wire(JobRecord, read_record(store, prefix) or {}) if name == JOB_FILE else None
+        if record is None or record.reported or record.dag_id != dag_id:
+            continue
+        report = read_report(store, prefix)
+        if report is not None and report.status == "succeeded":
+            continue
+        try:
+            backend = open_backend(record.backend, record.options)
+            if not backend.status(record.handle).ended:
+                backend.cancel(record.handle)
+                cancelled.append(record.name)
+        except MlretrainError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return cancelled

@@ -41,12 +41,17 @@ class JobWatch:
         status = self._backend.status(self.handle)
         lines = self._lines.copy()
         if status.ended:
-            self.pause()
+            self._lines.save(complete=True)
         now = self._clock()
         if lines or status.ended:
             self._heard_at = now
         self._tell(status, now)
         return status
+
+    @property
+    def complete(self) -> bool:
+        """Whether the job is known to have ended, and all that it wrote was copied."""
+        return self._lines.complete
 
     def pause(self) -> None:
         """Remember how far the log was copied: somebody else goes on from there."""

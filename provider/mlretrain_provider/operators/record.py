@@ -10,6 +10,7 @@ from airflow.sdk import TriggerRule
 
 from mlretrain.ledger import FAILED, LedgerEvent
 from mlretrain.runtime.contract import REQUEST_FILE
+from mlretrain_provider.jobs import cancel_jobs
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, PipelineOperator
 from mlretrain_provider.operators.registry import drop_challenger
@@ -28,8 +29,8 @@ class RecordRunOperator(PipelineOperator):
 
     Returns ``{outcome, reason, event, version}``. The outcome is ``promoted``, ``rejected``, ``rolled_back``,
     ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift``, ``stable``,
-    ``skipped`` or ``failed``. It runs whatever happened before, also as a teardown. Idempotent: a conclusion
-    is written once, and one for good stays.
+    ``skipped`` or ``failed``. It runs whatever happened before, also as a teardown, and cancels the jobs that
+    the run has left behind. Idempotent: a conclusion is written once, and one for good stays.
 
     :param kind: the DAG's kind: ``retrain``, ``monitor`` or ``rollback``.
     """
@@ -48,6 +49,8 @@ class RecordRunOperator(PipelineOperator):
             outcome, reason, version = self._monitored(run, states)
         else:
             outcome, reason, version = self._conclude(run, states)
+        for job in cancel_jobs(self.store, self.folder(run, ""), run.dag_id):
+            self.log.warning("Job %s still ran; it is cancelled.", job)
         self.log.info("%s: %s", outcome, reason)
         return {"outcome": outcome, "reason": reason, "event": outcome, "version": version}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.log import mask_secret
 
 from mlretrain import wire
-from mlretrain.errors import from_wire
+from mlretrain.errors import TransientError, from_wire
 from mlretrain.ports import Backend, JobSpec, JobStatus, Resources
 from mlretrain.runtime.context import CHECKPOINTS
 from mlretrain.runtime.contract import (
@@ -136,6 +136,7 @@ class StepOperator(PipelineOperator):
         report = job.succeeded()
         if report is not None:
             self.log.info("%s has already succeeded in this run; its result is returned.", self.step)
+            self._see_off(job)
         else:
             job.look()
             ((_, status),) = self.wait([job])
@@ -191,6 +192,8 @@ class StepOperator(PipelineOperator):
             prefix=prefix,
             backend=self._backend,
             backend_name=self.backend,
+            backend_options=self.backend_options or {},
+            dag_id=run.dag_id,
             spec=lambda name, number: self._spec(request, run, context, name, number),
             state=context["task_state_store"],
             try_number=run.try_number,
@@ -201,20 +204,33 @@ class StepOperator(PipelineOperator):
     def wait(self, jobs: Sequence[StepJob]) -> list[tuple[StepJob, JobStatus]]:
         """Those of the jobs that have ended, one at least, each with how it ended.
 
-        Every job has been looked at before. Where nobody need wait here, raises Airflow's signal to defer,
-        after which the task begins anew.
+        Every job has been looked at before. A platform that does not answer is asked again. Where nobody need
+        wait here, raises Airflow's signal to defer, after which the task begins anew.
         """
         pause_s = FIRST_POLL_S
         longest_s = float(self.poll_s) if self._backend.remote else LONGEST_POLL_S
         while True:
-            looks = [(job, self._watch(job).look()) for job in jobs]
-            ended = [(job, status) for job, status in looks if status.ended]
+            ended = [(job, status) for job in jobs if (status := self._look(job)) and status.ended]
             if ended:
                 return ended
             if self._defers:
                 self._defer(jobs)
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, longest_s)
+
+    def _look(self, job: StepJob) -> JobStatus | None:
+        """The job's state, after its log was copied; ``None`` while the platform does not answer."""
+        try:
+            status = self._watch(job).look()
+            return job.look() if job.superseded(status) else status
+        except TransientError as error:
+            self.log.warning("Looking again: %s", error)
+            return None
+
+    def _see_off(self, job: StepJob) -> None:
+        """Copy what a job that has reported wrote while nobody followed it."""
+        if job.recall() is not None and not self._watch(job).complete:
+            self.wait([job])
 
     @cached_property
     def _backend(self) -> Backend:

@@ -226,7 +226,7 @@ def test_a_worker_that_dies_after_starting_the_job_does_not_start_a_second(
     run = DagRunHarness(dag)
     with monkeypatch.context() as dying:
         dying.setattr(
-            "mlretrain_provider.jobs.StepJob._remember", lambda *args: (_ for _ in ()).throw(OSError())
+            "mlretrain_provider.jobs.StepJob._tell_store", lambda *args: (_ for _ in ()).throw(OSError())
         )
         run.run("measure", retries_left=True)
     world.backend.end()
