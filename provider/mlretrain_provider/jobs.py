@@ -45,6 +45,7 @@ class JobRecord:
 
     :param number: 1 for the first; the next one is started only after this one's end was reported.
     :param try_number: the task's try that started it.
+    :param follower: the task's last try that looked at it.
     :param reported: whether its end has become a task's failure.
     :param options: the backend's, so that whoever finds the record can reach the job.
     """
@@ -56,6 +57,7 @@ class JobRecord:
     handle: str
     number: int
     try_number: int
+    follower: int
     reported: bool = False
 
 
@@ -107,7 +109,7 @@ class StepJob:
         A job that was cancelled for an earlier try, because the task was cleared, makes room for the next.
         """
         known = self.recall()
-        record = known if known and not known.reported else self._start(known)
+        record = self._follow(known) if known and not known.reported else self._start(known)
         status = self.backend.status(record.handle)
         if self.superseded(status):
             status = self.backend.status(self._start(record).handle)
@@ -172,11 +174,20 @@ class StepJob:
             handle=self.backend.submit(self.spec(name, number)),
             number=number,
             try_number=self.try_number,
+            follower=self.try_number,
         )
         # The store first: without its copy nobody could cancel the job after the task's last try.
         self._tell_store()
         self._tell_airflow()
         return self._record
+
+    def _follow(self, record: JobRecord) -> JobRecord:
+        """Say that this try goes on with the job of an earlier one."""
+        if record.follower != self.try_number:
+            self._record = record = replace(record, follower=self.try_number)
+            self._tell_store()
+            self._tell_airflow()
+        return record
 
     def _tell_airflow(self) -> None:
         self.state.set(self._state_key, wire.to_wire(self.record), retention=KEPT)

@@ -216,10 +216,12 @@ class Airflow:
                     process.interrupt(asyncio.CancelledError())
 
     def _run_trigger(self, trigger: Trigger) -> Process:
+        try_number = self.task.try_number
+
         def work() -> None:
             made: Any = JobTrigger(**trigger.kwargs)
             made._task_instance = SimpleNamespace(
-                dag_id="churn.retrain", task_id=TASK, run_id=RUN_ID, map_index=-1
+                dag_id="churn.retrain", task_id=TASK, run_id=RUN_ID, map_index=-1, try_number=try_number
             )
             try:
                 event = completed(anext(aiter(made.run())))

@@ -16,6 +16,7 @@ from mlretrain.ports import ArtifactStore, Backend
 from mlretrain.runtime.store import open_store
 from mlretrain_provider.backends import open_backend
 from mlretrain_provider.hooks.storage import storage_env
+from mlretrain_provider.jobs import read_record
 from mlretrain_provider.watch import JobWatch
 
 SHORTEST_POLL_S = 10.0
@@ -75,8 +76,8 @@ class JobTrigger(BaseTrigger):
             yield TriggerEvent({"error": error.to_wire()})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Cancel the jobs, unless the task still waits: then another triggerer has taken it over."""
-        if await asyncio.to_thread(self._still_deferred):
+        """Cancel the jobs, unless this try still waits: then another triggerer has taken it over."""
+        if await asyncio.to_thread(self._taken_over):
             self.log.info("The task still waits, elsewhere: its jobs go on.")
             return
         await asyncio.to_thread(self._cancel)
@@ -107,6 +108,19 @@ class JobTrigger(BaseTrigger):
         for job in self.jobs:
             self.log.info("Cancelling job %s", job["name"])
             self._opened.cancel(job["handle"])
+
+    def _taken_over(self) -> bool:
+        return self._still_deferred() and not self._cleared()
+
+    def _cleared(self) -> bool:
+        """Whether a later try waits: a task that is cleared may be back before this trigger hears of it."""
+        ti, store = self.task_instance, self._store()
+        try:
+            records = [read_record(store, job["log_path"].rpartition("/")[0]) for job in self.jobs]
+        except TransientError as error:
+            self.log.warning("The store does not say who follows the jobs: %s", error)
+            return False
+        return ti is not None and any(record and record["follower"] > ti.try_number for record in records)
 
     def _still_deferred(self) -> bool:
         ti = self.task_instance

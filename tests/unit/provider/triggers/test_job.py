@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from mlretrain_provider.triggers.job import SHORTEST_POLL_S, JobTrigger
 from tests.fakes.backend import RUNNING, FakeBackend
 from tests.fakes.memory_store import MemoryStore
 
+JOBS = ("j-1", "j-2")
 FAILED = JobStatus(state="failed", exit_code=137)
 
 
@@ -45,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
     made = FakeBackend(endings=[RUNNING, RUNNING], remote=True)
-    for name in ("j-1", "j-2"):
+    for name in JOBS:
         made.submit(JobSpec(name=name, request_uri="file:///r"))
     store = MemoryStore()
     monkeypatch.setattr(module, "open_backend", lambda name, options: made)
@@ -54,7 +56,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
 
 
 def trigger(**changed: Any) -> JobTrigger:
-    jobs = [{"name": name, "handle": name, "log_path": f"{name}.log.json"} for name in ("j-1", "j-2")]
+    jobs = [{"name": name, "handle": name, "log_path": f"{name}/1.log.json"} for name in JOBS]
     return JobTrigger(
         **{"backend": "fake", "backend_options": {"a": 1}, "jobs": jobs, "artifacts_uri": "s3://b", **changed}
     )
@@ -127,9 +129,21 @@ def test_a_kill_cancels_the_jobs_unless_the_task_still_waits_elsewhere(
     backend: FakeBackend, monkeypatch: pytest.MonkeyPatch, state: str | None, cancelled: list[str]
 ) -> None:
     killed: Any = trigger()
-    killed._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    killed._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1)
     states = {"r": {"t": state}} if state else {}
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: states)
+    asyncio.run(killed.on_kill())
+    assert backend.cancelled == cancelled
+
+
+@pytest.mark.parametrize(("follower", "cancelled"), [(1, []), (2, ["j-1", "j-2"])])
+def test_a_task_that_was_cleared_and_waits_again_has_its_jobs_cancelled(
+    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch, follower: int, cancelled: list[str]
+) -> None:
+    killed: Any = trigger(jobs=[{"name": n, "handle": n, "log_path": f"{n}/1.log.json"} for n in JOBS])
+    killed._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1)
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {"t": "deferred"}})
+    killed._store().write("j-2/job.json", json.dumps({"follower": follower}).encode())
     asyncio.run(killed.on_kill())
     assert backend.cancelled == cancelled
 
@@ -141,7 +155,7 @@ def test_a_kill_cancels_the_jobs_if_airflow_does_not_answer(
         raise RuntimeError("no answer")
 
     killed: Any = trigger()
-    killed._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    killed._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=1)
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", silent)
     asyncio.run(killed.on_kill())
     assert backend.cancelled == ["j-1", "j-2"]
