@@ -78,6 +78,12 @@ def check_path(path: str) -> str:
     return path
 
 
+def _refuse(error: OSError) -> None:
+    """A folder that is not there has nothing in it; one that cannot be read has what nobody knows."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
 class FileStore(ArtifactStore):
     """A folder. Objects appear whole, by rename or hard link from a file beside them."""
 
@@ -106,7 +112,7 @@ class FileStore(ArtifactStore):
         with self._errors(prefix):
             return sorted(
                 path
-                for parent, _, names in os.walk(folder)
+                for parent, _, names in os.walk(folder, onerror=_refuse)
                 for name in names
                 if not name.startswith(_TEMPORARY)
                 and (path := (Path(parent) / name).relative_to(self._root).as_posix()).startswith(prefix)
