@@ -53,8 +53,14 @@ def make_missing(rootfs: Path | None = None) -> None:
     """Make a stand-in of each image that the engine has not got.
 
     :param rootfs: what debootstrap made earlier.
+
+    Raises :class:`RuntimeError` where stand-ins are needed and debootstrap is not installed.
     """
     missing = {target: tag for target, tag in PUBLISHED.items() if not is_there(tag)}
+    if missing and not (rootfs or is_there(BASE) or shutil.which("debootstrap")):
+        raise RuntimeError(
+            "images are missing, and stand-ins need root and debootstrap: apt install debootstrap"
+        )
     if missing and not is_there(BASE):
         with tempfile.TemporaryDirectory() as folder:
             _make_base(rootfs or Path(folder) / "rootfs")
