@@ -144,6 +144,8 @@ def check_stack(stack: Stack, services: list[str], every: int) -> None:
     retrain(stack, "quiet", month=3)
     say(f"data docs: {retraining.data_docs(stack, 'quiet')} bytes, shown by Airflow from S3")
     with retraining.passengers(stack) as requests:
+        if not services:
+            retrain(stack, "served", month=3)
         for number, service in enumerate(services):
             retrain(stack, f"without-{service}", month=3 + number % 9, killed=service)
     say(f"model server: {requests['answered']} requests answered, {requests['refused']} refused")
