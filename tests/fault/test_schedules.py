@@ -1,4 +1,7 @@
-"""Everything around a job may die, at any point and in any order: there is one job, one result, no orphan."""
+"""Everything around a job may die, at any point and in any order: there is one job, one result, no orphan.
+
+A seed that fails is repeated by ``pytest "tests/fault/test_schedules.py::test_a_seeded_schedule[<seed>]"``.
+"""
 
 from __future__ import annotations
 
