@@ -1,9 +1,9 @@
 """The demo's pipeline on a real cluster with data and artifacts in S3, by one word in its file.
 
 Beside ``KUBECONFIG`` it needs a way from the pods to this machine: ``MLRETRAIN_TEST_EXPOSE``, a command that
-is given ports of 127.0.0.1, and ``MLRETRAIN_TEST_HOST``, the address under which pods then reach them. With
-``MLRETRAIN_TEST_STEP_IMAGE``, an image that ``mlretrain image`` made of this checkout and the example, no folder
-of the host is mounted.
+is given ports of 127.0.0.1, and ``MLRETRAIN_TEST_HOST``, the address under which pods then reach them. No
+folder of the host is mounted if ``MLRETRAIN_TEST_STEP_IMAGE`` names an image that ``mlretrain image`` made of
+the example. ``MLRETRAIN_TEST_TRANSCRIPT`` names a file for what the tasks said.
 """
 
 from __future__ import annotations
