@@ -106,9 +106,12 @@ class StepJob:
     def look(self) -> JobStatus:
         """The job's state; one is started where there is none, or where the last one's end has been reported.
 
-        A job that was cancelled for an earlier try, because the task was cleared, makes room for the next.
+        A job that was cancelled for an earlier try, because the task was cleared, makes room for the next; so
+        does one on another backend, because the stack was changed.
         """
         known = self.recall()
+        if known and not known.reported and known.backend != self.backend_name:
+            known = self._leave(known)
         record = self._follow(known) if known and not known.reported else self._start(known)
         status = self.backend.status(record.handle)
         if self.superseded(status):
@@ -188,6 +191,11 @@ class StepJob:
             self._tell_store()
             self._tell_airflow()
         return record
+
+    def _leave(self, record: JobRecord) -> JobRecord:
+        """Cancel the job where the pipeline ran before its stack was changed."""
+        open_backend(record.backend, record.options).cancel(record.handle)
+        return replace(record, reported=True)
 
     def _tell_airflow(self) -> None:
         self.state.set(self._state_key, wire.to_wire(self.record), retention=KEPT)

@@ -17,7 +17,7 @@ from mlretrain_provider.jobs import JOB_FILE
 from mlretrain_provider.operators import step
 from mlretrain_provider.operators.step import StepOperator
 from tests.fakes.airflow_harness import DagRunHarness
-from tests.fakes.backend import RUNNING
+from tests.fakes.backend import RUNNING, FakeBackend
 
 
 class MeasureOperator(StepOperator):
@@ -204,6 +204,23 @@ def test_a_job_that_somebody_else_cancelled_is_a_failure(world: Any, dag: DAG) -
     world.backend.cancel(world.backend.jobs[0].name)
     outcome = restarted(run).resume(deferred, "measure", {"ended": []})
     assert (outcome.state, "cancelled" in str(outcome.error)) == ("failed", True)
+
+
+def test_a_job_is_left_where_it_was_when_the_stack_is_changed(
+    world: Any, dag: DAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.backend.remote = True
+    world.backend.endings = [RUNNING]
+    run = DagRunHarness(dag)
+    run.run("measure")
+    first, elsewhere = world.backend, FakeBackend(work=world.backend.work)
+    monkeypatch.setattr("mlretrain_provider.jobs.open_backend", lambda name, options: first)
+    monkeypatch.setattr(step, "open_backend", lambda name, options: elsewhere)
+    operator: Any = restarted(run).dag.get_task("measure")
+    operator.backend = "elsewhere"
+    assert run.run("measure", try_number=2).state == "success"
+    assert first.cancelled == [first.jobs[0].name]
+    assert [job.name[-2:] for job in elsewhere.jobs] == ["-2"]
 
 
 def test_a_rebuilt_airflow_finds_the_job_by_its_record_in_the_store(world: Any, dag: DAG) -> None:
