@@ -53,7 +53,7 @@ HOME = {home!r}
 common = {{
     "pipeline": {pipeline!r},
     "artifacts_uri": f"file://{{HOME}}/artifacts",
-    "retries": 8,
+    "retries": 20,  # both times without the store, and a death or two
     "retry_delay": timedelta(seconds=2),
 }}
 for dag_id, deferrable in (({deferred!r}, True), ({waiting!r}, False)):
