@@ -104,7 +104,7 @@ class ClusterRoom(Services):
             for task in found["task_instances"]:
                 took = f"{task['duration']:.1f} s" if task["duration"] is not None else "-"
                 lines.append(f"{task['task_id']:24} {task['state'] or '-':10} {took}")
-                if task["operator"] in JOBS and task["start_date"]:
+                if task["operator"] in JOBS and task["state"] in ("success", "failed"):
                     log = self.api(f"{self._task(dag_id, run_id, task['task_id'])}/logs/1?full_content=true")
                     events = [each["event"] for each in log["content"] if "event" in each]
                     lines += [f"    {event}" for event in events if SAID.match(event)]
