@@ -166,6 +166,30 @@ class StepOperator(PipelineOperator):
 
         :param frozen: makes the facts that are frozen with it, as :meth:`frozen` does.
         """
+        request, prefix = self.freeze(run, step, config, frozen)
+        self._jobs[request.key] = StepJob(
+            request=request,
+            store=self.store,
+            prefix=prefix,
+            backend=self._backend,
+            backend_name=self.backend,
+            backend_options=self.backend_options or {},
+            dag_id=run.dag_id,
+            spec=lambda name, number: self._spec(request, run, context, name, number),
+            state=context["task_state_store"],
+            try_number=run.try_number,
+            where=f"{run.dag_id}/{self.task_id}",
+        )
+        return self._jobs[request.key]
+
+    def freeze(
+        self,
+        run: RunIdentity,
+        step: str,
+        config: dict[str, Any],
+        frozen: Callable[[RunIdentity, str, Mapping[str, Any]], Mapping[str, Any]],
+    ) -> tuple[StepRequest, str]:
+        """The request for ``config``, written now unless it was before, and its folder in the store."""
         key = request_key(step, self.pipeline, run.run_id, config)
         prefix = step_prefix(self.pipeline, run.run_id, step, key)
 
@@ -185,21 +209,7 @@ class StepOperator(PipelineOperator):
             return dict(wire.to_wire(request))
 
         path = f"{prefix}/{REQUEST_FILE}"
-        request = parse_request(wire.canonical(self.once(path, decide)), self.artifact_uri(path))
-        self._jobs[key] = StepJob(
-            request=request,
-            store=self.store,
-            prefix=prefix,
-            backend=self._backend,
-            backend_name=self.backend,
-            backend_options=self.backend_options or {},
-            dag_id=run.dag_id,
-            spec=lambda name, number: self._spec(request, run, context, name, number),
-            state=context["task_state_store"],
-            try_number=run.try_number,
-            where=f"{run.dag_id}/{self.task_id}",
-        )
-        return self._jobs[key]
+        return parse_request(wire.canonical(self.once(path, decide)), self.artifact_uri(path)), prefix
 
     def wait(self, jobs: Sequence[StepJob]) -> list[tuple[StepJob, JobStatus]]:
         """Those of the jobs that have ended, one at least, each with how it ended.

@@ -10,15 +10,7 @@ from mlretrain import wire
 from mlretrain.errors import ConfigError, MlretrainError, TransientError
 from mlretrain.metrics import higher_is_better
 from mlretrain.ports import JobSpec
-from mlretrain.runtime.contract import (
-    REQUEST_FILE,
-    StepReport,
-    StepRequest,
-    parse_request,
-    request_key,
-    run_slug,
-    step_prefix,
-)
+from mlretrain.runtime.contract import StepReport, StepRequest, run_slug
 from mlretrain.runtime.tracking import RUN_FACT
 from mlretrain.steps.trial import METRIC_PREFIX
 from mlretrain_provider.jobs import StepJob
@@ -143,36 +135,22 @@ class TuneModelOperator(RecipeOperator):
 
     def _open(self, run: RunIdentity, context: Context) -> Search:
         config = wire.to_wire(self.config(run, context))
-        key = request_key(self.step, self.pipeline, run.run_id, config)
-        prefix = step_prefix(self.pipeline, run.run_id, self.step, key)
         study = _study(config, int(self.seed))
         total = study.total(_at_least_one("trials", self.trials))
         _at_least_one("parallelism", self.parallelism)
-
-        def decide() -> Mapping[str, Any]:
-            name = f"search {self.pipeline} {run.window_end:%Y-%m-%d}"
-            request = StepRequest(
-                step=self.step,
-                pipeline=self.pipeline,
-                run_id=run.run_id,
-                window_end=run.window_end,
-                key=key,
-                config=config,
-                frozen=self.open_run(run, key, name, config["recipe"]["dataset_uri"]),
-                output_uri=self.artifact_uri(prefix),
-                seed=int(self.seed),
-            )
-            return dict(wire.to_wire(request))
-
-        path = f"{prefix}/{REQUEST_FILE}"
+        name = f"search {self.pipeline} {run.window_end:%Y-%m-%d}"
+        dataset = config["recipe"]["dataset_uri"]
+        request, prefix = self.freeze(
+            run, self.step, config, lambda run, key, _: self.open_run(run, key, name, dataset)
+        )
         return Search(
-            request=parse_request(wire.canonical(self.once(path, decide)), self.artifact_uri(path)),
+            request=request,
             store=self.store,
             prefix=prefix,
             study=study,
             log=TrialLog(self.store, prefix),
             total=total,
-            database=self._database(f"{self.pipeline}/{run_slug(run.run_id)}/{key}", study),
+            database=self._database(f"{self.pipeline}/{run_slug(run.run_id)}/{request.key}", study),
         )
 
     def _database(self, name: str, study: Study) -> StudyDatabase | None:
