@@ -13,7 +13,8 @@ from mlretrain.errors import from_wire
 from mlretrain_provider.failures import plain_failures
 from mlretrain_provider.health import Health, Watch, look
 from mlretrain_provider.hooks.model_server import ModelServerHook
-from mlretrain_provider.triggers.deployment import SHORTEST_POLL_S, DeploymentHealthTrigger
+from mlretrain_provider.triggers import SHORTEST_POLL_S
+from mlretrain_provider.triggers.deployment import DeploymentHealthTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

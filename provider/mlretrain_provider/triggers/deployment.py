@@ -12,9 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from mlretrain.errors import MlretrainError, TransientError
 from mlretrain_provider.health import Watch, look
 from mlretrain_provider.hooks.model_server import ModelServerHook
-
-SHORTEST_POLL_S = 10.0
-"""Airflow 3.3 fails tasks whose trigger fires within seconds of the deferral (apache/airflow#72716)."""
+from mlretrain_provider.triggers import SHORTEST_POLL_S
 
 
 class DeploymentHealthTrigger(BaseTrigger):

@@ -17,10 +17,8 @@ from mlretrain.runtime.store import open_store
 from mlretrain_provider.backends import open_backend
 from mlretrain_provider.hooks.storage import storage_env
 from mlretrain_provider.jobs import read_record
+from mlretrain_provider.triggers import SHORTEST_POLL_S
 from mlretrain_provider.watch import JobWatch
-
-SHORTEST_POLL_S = 10.0
-"""Airflow 3.3 fails tasks whose trigger fires within seconds of the deferral (apache/airflow#72716)."""
 
 
 class JobTrigger(BaseTrigger):

@@ -11,9 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from mlretrain.errors import MlretrainError, TransientError
 from mlretrain.ports import ModelRegistry, ModelVersion
 from mlretrain_provider.hooks.mlflow import MLflowHook
-
-SHORTEST_POLL_S = 10.0
-"""Airflow 3.3 fails tasks whose trigger fires within seconds of the deferral (apache/airflow#72716)."""
+from mlretrain_provider.triggers import SHORTEST_POLL_S
 
 
 def aliased(registry: ModelRegistry, model: str, alias: str, newer_than: int | None) -> ModelVersion | None:

@@ -13,8 +13,9 @@ from airflow.sdk.serde import deserialize, serialize
 
 from mlretrain.errors import ConfigError, TransientError
 from mlretrain.ports import JobSpec, JobStatus
+from mlretrain_provider.triggers import SHORTEST_POLL_S
 from mlretrain_provider.triggers import job as module
-from mlretrain_provider.triggers.job import SHORTEST_POLL_S, JobTrigger
+from mlretrain_provider.triggers.job import JobTrigger
 from tests.fakes.backend import RUNNING, FakeBackend
 from tests.fakes.memory_store import MemoryStore
 
