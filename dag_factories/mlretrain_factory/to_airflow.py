@@ -38,8 +38,8 @@ OPERATORS = {
     "RollBackModelOperator": "mlretrain_provider.operators.deployment:RollBackModelOperator",
     "ProfileDataOperator": "mlretrain_provider.operators.monitoring:ProfileDataOperator",
     "DetectDriftOperator": "mlretrain_provider.operators.monitoring:DetectDriftOperator",
-    "RetrainPolicyOperator": "mlretrain_provider.operators.monitoring:RetrainPolicyOperator",
-    "TriggerRetrainOperator": "mlretrain_provider.operators.monitoring:TriggerRetrainOperator",
+    "RetrainPolicyOperator": "mlretrain_provider.operators.retraining:RetrainPolicyOperator",
+    "TriggerRetrainOperator": "mlretrain_provider.operators.retraining:TriggerRetrainOperator",
     "RecordRunOperator": "mlretrain_provider.operators.record:RecordRunOperator",
 }
 """What each operator of a plan is made of, loaded on use."""

@@ -17,10 +17,9 @@ from mlretrain.wire import to_wire
 from mlretrain_provider.operators.monitoring import (
     DetectDriftOperator,
     ProfileDataOperator,
-    RetrainPolicyOperator,
-    TriggerRetrainOperator,
 )
 from mlretrain_provider.operators.record import RecordRunOperator
+from mlretrain_provider.operators.retraining import RetrainPolicyOperator, TriggerRetrainOperator
 from tests.fakes.airflow_harness import DagRunHarness
 
 WINDOW = {"start": "2026-03-02T06:00:00+00:00", "end": "2026-03-09T06:00:00+00:00"}
