@@ -98,8 +98,11 @@ def _check_places(
     message = f"a job on `{stack.backend}` cannot read this machine's files"
     places: list[tuple[Node, tuple[str, ...], str]] = [(place, ("artifacts_uri",), stack.artifacts_uri)]
     places.append((pipeline, ("data", "training", "uri"), spec.data.training.uri))
-    if spec.monitor:
+    if spec.monitor and spec.monitor.data.uri:
         places.append((pipeline, ("monitor", "data", "uri"), spec.monitor.data.uri))
+    if spec.monitor and spec.monitor.performance:
+        labels = ("monitor", "performance", "labels", "uri")
+        places.append((pipeline, labels, spec.monitor.performance.labels.uri))
     for node, path, uri in places:
         if uri.startswith("file://"):
             yield _fault(node, path, message, remedy, found=f"'{uri}'", allowed="s3://…")

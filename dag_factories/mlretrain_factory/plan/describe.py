@@ -74,7 +74,7 @@ def _monitor(spec: PipelineSpec) -> list[str]:
         return []
     window = format_duration(spec.monitor.data.window)
     lines = [
-        f"Compares the last {window} of `{spec.monitor.data.uri}` with the champion's training data.",
+        f"Compares the last {window} of `{spec.monitor.data.source}` with the champion's training data.",
         f"A window drifts when {spec.monitor.drift.share:.0%} of the columns do.",
     ]
     retrain = spec.retrain

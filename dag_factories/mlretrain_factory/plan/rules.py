@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan.model import Notification, SchedulePlan
 from mlretrain_factory.spec.data import TrainingDataSpec
-from mlretrain_factory.spec.monitoring import ColumnDriftSpec, DriftDefaultsSpec, DriftSpec, WindowDataSpec
+from mlretrain_factory.spec.drift import ColumnDriftSpec, DriftDefaultsSpec, DriftSpec
+from mlretrain_factory.spec.monitoring import WindowDataSpec
 from mlretrain_factory.spec.notification import NotificationSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.retraining import RetrainingSpec
@@ -63,7 +64,7 @@ def drift_policy(drift: DriftSpec) -> dict[str, Any]:
 
 
 def _column(section: DriftDefaultsSpec | ColumnDriftSpec) -> dict[str, Any]:
-    policy = given(section, exclude={"min_rows", "ignore"})
+    policy = given(section, exclude={"min_rows", "ignore", "sensitive"})
     return {key: value for key, value in policy.items() if (key, value) != ("threshold", "auto")}
 
 
@@ -77,7 +78,7 @@ def retrain_policy(retrain: RetrainingSpec) -> dict[str, Any]:
     budget = retrain.budget
     limits = {"budget_max": budget.max, "budget_per_s": budget.per.total_seconds()} if budget else {}
     return {
-        "signals": list(retrain.when.any),
+        "signals": list(retrain.when.signals),
         "violated": retrain.windows.violated,
         "of": retrain.windows.of,
         "latest": retrain.windows.latest,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -34,6 +34,11 @@ class EvaluationSpec(Section):
     metrics: tuple[Metric, ...] = Field(min_length=1, description="Metrics to compute.")
     slices: tuple[str, ...] = Field(
         default=(), description="Columns by whose values the metrics are also computed."
+    )
+    importance: Literal["auto", "permutation", "native", "none"] = Field(
+        default="auto",
+        description="How much each column matters, by which drift is weighted: `permutation` of its values, "
+        "the model's `native` figures, `auto`: whichever it has, `none`: all alike.",
     )
     resources: Resources | None = Field(
         default=None, description="A class of the stack, or `{class, cpu, memory, gpu}`."

@@ -2,92 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field, model_validator
 
-from mlretrain.drift.metrics import Method
-from mlretrain_factory.errors import nearest
 from mlretrain_factory.spec.data import Format
-from mlretrain_factory.spec.quantity import Duration
+from mlretrain_factory.spec.drift import DriftSpec
+from mlretrain_factory.spec.performance import PerformanceSpec
+from mlretrain_factory.spec.quantity import Duration, format_duration
 from mlretrain_factory.spec.resources import Resources
 from mlretrain_factory.spec.schedule import ScheduleSpec
-from mlretrain_factory.spec.section import Section, Unsupported, Uri, fault
+from mlretrain_factory.spec.section import Section, Uri, fault, text
 
+_TABLE = re.compile(r"[\w$-]+(\.[\w$-]+){0,2}")
 
-def _check_threshold(value: Any) -> Any:
-    if value == "auto" or (isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0):
-        return value
-    raise fault("not a threshold", remedy="Write a number above 0, or `auto`.", allowed="a number, or auto")
-
-
-Threshold = Annotated[float | Literal["auto"], BeforeValidator(_check_threshold)]
+Table = Annotated[
+    str,
+    text(
+        lambda value: bool(_TABLE.fullmatch(value)),
+        "not the name of a table",
+        "Write `schema.table`, without quotes.",
+    ),
+]
+"""A table's name, with its schema and catalog if it needs them."""
 
 
 class WindowDataSpec(Section):
-    """Where the current data is."""
+    """Where the current data is: files, or a table."""
 
-    uri: Uri = Field(description="A file, a glob or a folder, `file:///…` or `s3://…`. Templated.")
+    uri: Uri | None = Field(
+        default=None, description="A file, a glob or a folder, `file:///…` or `s3://…`. Templated."
+    )
+    table: Table | None = Field(
+        default=None, description="Instead: a table, which the database itself aggregates."
+    )
+    conn_id: str | None = Field(default=None, min_length=1, description="The table's Airflow connection.")
     time_column: str = Field(description="Column with each row's time.")
     window: Duration = Field(description="Length of the window that ends at the run's window end.")
-    format: Format | None = Field(default=None, description="Left out: by the files' names.")
+    format: Format | None = Field(default=None, description="Of files; left out: by their names.")
+
+    @property
+    def source(self) -> str:
+        """The place in one word, for messages and descriptions."""
+        return self.table or self.uri or ""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> WindowDataSpec:
+        if (self.uri is None) == (self.table is None):
+            raise fault(
+                "current data is in files or in a table", remedy="Give exactly one.", allowed="uri, or table"
+            )
+        if self.table is not None and self.conn_id is None:
+            remedy = "Add `conn_id: …`, the Airflow connection of its database."
+            raise fault("a table needs `conn_id`", at=("table",), remedy=remedy)
+        for name in ("conn_id",) if self.table is None else ("format",):
+            if getattr(self, name) is not None:
+                other = "table" if name == "conn_id" else "uri"
+                raise fault(f"`{name}` is about `{other}`", at=(name,), remedy="Remove it.")
+        return self
 
 
-class DriftDefaultsSpec(Section):
-    """How each column is compared, unless it says otherwise."""
+class QualitySpec(Section):
+    """How much worse the data itself may become before the signal `quality` is violated."""
 
-    method: Method | Literal["auto"] = Field(default="auto", description="`auto`: by the column's kind.")
-    threshold: Threshold = Field(
-        default="auto", description="Tolerated effect, beyond its noise; `auto`: by method."
+    missing: float = Field(
+        default=0.05, gt=0, le=1, description="Tolerated rise of a column's missing rate, beyond its noise."
     )
-    min_rows: int = Field(default=1000, ge=1, description="A window of fewer rows decides nothing.")
-
-
-class ColumnDriftSpec(Section):
-    """How one column is compared."""
-
-    method: Method | Literal["auto"] | None = Field(default=None, description="Left out: as in `defaults`.")
-    threshold: Threshold | None = Field(default=None, description="Left out: as in `defaults`.")
-    ignore: bool = Field(default=False, description="Not compared at all.")
-
-
-def _read_column(value: Any) -> Any:
-    if value == "ignore":
-        return ColumnDriftSpec(ignore=True)
-    if isinstance(value, str):
-        remedy = nearest(value, ["ignore"], "Write `ignore`, or a mapping such as `{threshold: 0.1}`.")
-        raise fault(
-            "not a column's policy", remedy=remedy, found=f"'{value}'", allowed="ignore, or a mapping"
-        )
-    return value
-
-
-ColumnPolicy = Annotated[
-    ColumnDriftSpec,
-    BeforeValidator(_read_column, json_schema_input_type=ColumnDriftSpec | Literal["ignore"]),
-]
-"""How one column is compared, or ``ignore``."""
-
-
-class PredictionDriftSpec(Section):
-    """How the answers are compared."""
-
-    threshold: float = Field(default=0.1, gt=0, description="Effect that counts as drift, beyond its noise.")
-
-
-class DriftSpec(Section):
-    """When a window has drifted away from the champion's training data."""
-
-    reference: Literal["champion"] = Field(default="champion", description="What a window is compared with.")
-    defaults: DriftDefaultsSpec = Field(default=DriftDefaultsSpec(), description="For every column.")
-    columns: dict[str, ColumnPolicy] = Field(
-        default={}, description="For single columns: `ignore`, or a policy of their own."
-    )
-    share: float = Field(
-        default=0.3, gt=0, le=1, description="Share of drifted columns that makes the window drift."
-    )
-    prediction: PredictionDriftSpec | None = Field(
-        default=None, description="Compare the answers too; drift of the answers makes the window drift."
+    new_categories: float = Field(
+        default=0.05, gt=0, le=1, description="Tolerated share of rows in categories that are new."
     )
 
 
@@ -97,7 +80,37 @@ class MonitoringSpec(Section):
     schedule: ScheduleSpec | None = Field(default=None, description="When; left out: by hand.")
     data: WindowDataSpec = Field(description="Where the current data is.")
     drift: DriftSpec = Field(default=DriftSpec(), description="When a window has drifted.")
+    quality: QualitySpec = Field(default=QualitySpec(), description="When a window's data is broken.")
+    performance: PerformanceSpec | None = Field(
+        default=None, description="How good the answers were; left out: it is not measured."
+    )
     resources: Resources | None = Field(
         default=None, description="A class of the stack, or `{class, cpu, memory, gpu}`."
     )
-    performance: Unsupported = Field(default=None, description="Quality on late labels. Not in this version.")
+
+    @model_validator(mode="after")
+    def _source_fits(self) -> MonitoringSpec:
+        age, window = self.drift.reference_age, self.data.window
+        if age is not None and age < window:
+            raise fault(
+                "the window before would overlap with the window itself",
+                at=("drift", "reference", "same_window_last"),
+                remedy="Raise it, or shorten `monitor.data.window`.",
+                found=f"'{format_duration(age)}'",
+                allowed=f"at least {format_duration(window)}",
+            )
+        if self.data.table is not None:
+            self._check_table()
+        return self
+
+    def _check_table(self) -> None:
+        """A table is aggregated where it is, so nothing may ask for its rows."""
+        needs_rows = {
+            ("drift", "engine"): ("`engine: evidently`", self.drift.engine == "evidently"),
+            ("drift", "domain"): ("`domain`", self.drift.domain is not None),
+            ("performance",): ("`performance`", self.performance is not None),
+        }
+        for place, (name, asked) in needs_rows.items():
+            if asked:
+                remedy = "Remove it, or give `monitor.data.uri` instead of `table`."
+                raise fault(f"{name} needs rows, and a table is only aggregated", at=place, remedy=remedy)

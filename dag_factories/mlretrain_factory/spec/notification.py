@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from mlretrain_factory.spec.section import Entrypoint, Section, later
 
-Event = Literal["drift", "promoted", "rejected", "rolled_back", "failed"]
+Event = Literal["drift", "warned", "paged", "unknown", "promoted", "rejected", "rolled_back", "failed"]
 
 
 class NotificationSpec(Section):

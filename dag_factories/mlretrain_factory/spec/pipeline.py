@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from pydantic import Field, model_validator
 
@@ -12,8 +12,10 @@ from mlretrain_factory.spec.deployment import DeploymentSpec
 from mlretrain_factory.spec.evaluation import EvaluationSpec
 from mlretrain_factory.spec.monitoring import MonitoringSpec
 from mlretrain_factory.spec.notification import NotificationSpec
+from mlretrain_factory.spec.performance import PerformanceSpec
 from mlretrain_factory.spec.promotion import PromotionSpec
-from mlretrain_factory.spec.retraining import RetrainingSpec
+from mlretrain_factory.spec.quantity import format_duration
+from mlretrain_factory.spec.retraining import RetrainingSpec, Signals
 from mlretrain_factory.spec.schedule import ScheduleSpec
 from mlretrain_factory.spec.section import Section, fault, text
 from mlretrain_factory.spec.stack import Variables
@@ -75,25 +77,11 @@ class PipelineSpec(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> PipelineSpec:
-        for i, gate in enumerate(self.promote.gates):
-            at = ("promote", "gates", i)
-            if gate.metric not in self.evaluate.metrics:
-                raise fault(
-                    "a gate on a metric that is not evaluated",
-                    at=(*at, "metric"),
-                    remedy=f"Add `{gate.metric}` to `evaluate.metrics`.",
-                    found=f"'{gate.metric}'",
-                    allowed=", ".join(self.evaluate.metrics),
-                )
-            if gate.slices and not self.evaluate.slices:
-                remedy = "Add columns to `evaluate.slices`."
-                raise fault("a gate on slices, but none are evaluated", at=(*at, "slices"), remedy=remedy)
-        if len({gate.confidence for gate in self.promote.gates if gate.confidence is not None}) > 1:
-            remedy = "Write the same `confidence` in all of them."
-            raise fault("gates of different confidence", at=("promote", "gates"), remedy=remedy)
-        if self.retrain is not None and self.monitor is None:
-            remedy = "Add `monitor`, or remove `retrain`."
-            raise fault("`retrain` needs `monitor`", at=("retrain",), remedy=remedy)
+        self._check_gates()
+        if self.retrain is not None:
+            self._check_retrain(self.retrain)
+        if self.monitor is not None and self.monitor.performance is not None:
+            self._check_performance(self.monitor.performance)
         if self.data.target in self.data.features.exclude + (self.data.features.include or ()):
             raise fault(
                 "the target is no feature",
@@ -102,3 +90,61 @@ class PipelineSpec(Section):
                 found=f"'{self.data.target}'",
             )
         return self
+
+    def _check_gates(self) -> None:
+        for i, gate in enumerate(self.promote.gates):
+            at = ("promote", "gates", i)
+            if gate.metric not in self.evaluate.metrics:
+                self._refuse_unevaluated("a gate on a metric", gate.metric, (*at, "metric"))
+            if gate.slices and not self.evaluate.slices:
+                remedy = "Add columns to `evaluate.slices`."
+                raise fault("a gate on slices, but none are evaluated", at=(*at, "slices"), remedy=remedy)
+        if len({gate.confidence for gate in self.promote.gates if gate.confidence is not None}) > 1:
+            remedy = "Write the same `confidence` in all of them."
+            raise fault("gates of different confidence", at=("promote", "gates"), remedy=remedy)
+
+    def _refuse_unevaluated(self, what: str, metric: str, at: tuple[str | int, ...]) -> NoReturn:
+        raise fault(
+            f"{what} that is not evaluated",
+            at=at,
+            remedy=f"Add `{metric}` to `evaluate.metrics`.",
+            found=f"'{metric}'",
+            allowed=", ".join(self.evaluate.metrics),
+        )
+
+    def _check_retrain(self, retrain: RetrainingSpec) -> None:
+        if self.monitor is None:
+            remedy = "Add `monitor`, or remove `retrain`."
+            raise fault("`retrain` needs `monitor`", at=("retrain",), remedy=remedy)
+        unmeasured = {
+            "prediction": self.monitor.drift.prediction is None and "drift.prediction: {threshold: 0.1}",
+            "domain": self.monitor.drift.domain is None and "drift.domain: {threshold: 0.6}",
+            "performance": self.monitor.performance is None and "performance",
+        }
+        places: dict[tuple[str, ...], Signals] = {
+            ("when", retrain.when.kind): retrain.when.signals,
+            ("escalate", "page", "signals"): retrain.escalate.page.signals,
+        }
+        for place, signals in places.items():
+            for i, signal in enumerate(signals):
+                if missing := unmeasured.get(signal):
+                    raise fault(
+                        "a signal that is not measured",
+                        at=("retrain", *place, i),
+                        remedy=f"Add `monitor.{missing}`, or remove it.",
+                        found=f"'{signal}'",
+                    )
+
+    def _check_performance(self, performance: PerformanceSpec) -> None:
+        if performance.max_drop is not None and performance.metric not in self.evaluate.metrics:
+            at = ("monitor", "performance", "metric")
+            self._refuse_unevaluated("a drop of a metric", performance.metric, at)
+        delay, window = performance.labels.delay, self.data.training.window
+        if window is not None and delay >= window:
+            raise fault(
+                "when the labels arrive, their rows have left the training window",
+                at=("monitor", "performance", "labels", "delay"),
+                remedy="Shorten it, or lengthen `data.training.window`.",
+                found=f"'{format_duration(delay)}'",
+                allowed=f"less than {format_duration(window)}",
+            )

@@ -1,22 +1,42 @@
-"""When drift leads to a retraining, and why it cannot run away."""
+"""When a retraining follows from what is measured, and why it cannot run away."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from mlretrain_factory.spec.blackout import BlackoutSpec, covers_every_day
 from mlretrain_factory.spec.quantity import Duration
-from mlretrain_factory.spec.section import Section, fault, later
+from mlretrain_factory.spec.section import Section, fault
 
-Signal = Annotated[Literal["drift"], later("performance")]
+Signal = Literal["drift", "prediction", "domain", "schema", "quality", "performance"]
+Signals = tuple[Signal, ...]
 
 
 class WhenSpec(Section):
-    """Which signals count."""
+    """Which signals violate a window: any of some, or all of some."""
 
-    any: tuple[Signal, ...] = Field(default=("drift",), min_length=1, description="One of these is enough.")
+    any: Signals | None = Field(default=None, min_length=1, description="One of these is enough.")
+    all: Signals | None = Field(default=None, min_length=1, description="Instead: it takes all of these.")
+
+    @property
+    def kind(self) -> Literal["any", "all"]:
+        """Which of the two was written."""
+        return "any" if self.any is not None else "all"
+
+    @property
+    def signals(self) -> Signals:
+        """The signals that count."""
+        return self.any or self.all or ()
+
+    @model_validator(mode="after")
+    def _one_of(self) -> WhenSpec:
+        if (self.any is None) == (self.all is None):
+            remedy = "Give exactly one, such as `any: [drift]`."
+            raise fault("`when` is any or all of some signals", remedy=remedy, allowed="any, or all")
+        return self
 
 
 class WindowsSpec(Section):
@@ -45,13 +65,59 @@ class BudgetSpec(Section):
     per: Duration = Field(description="… in so much time.")
 
 
-class RetrainingSpec(Section):
-    """The policy between drift and retraining."""
+class PageSpec(Section):
+    """When a person is needed: the event `paged`."""
 
-    when: WhenSpec = Field(default=WhenSpec(), description="Which signals count.")
+    failed_retrains: int = Field(
+        default=2, ge=1, description="After so many retrainings in a row that did not cure."
+    )
+    unknown: int = Field(
+        default=3, ge=1, description="After so many windows in a row of which nothing could be said."
+    )
+    signals: Signals = Field(
+        default=("schema",), description="Signals that page as soon as they are violated."
+    )
+
+
+class EscalationSpec(Section):
+    """Who hears of it before and after a retraining."""
+
+    warn: int = Field(default=1, ge=1, description="The event `warned` after so many violated windows.")
+    page: PageSpec = Field(default=PageSpec(), description="When a person is needed.")
+
+
+class RetrainingSpec(Section):
+    """The policy between what is measured and a retraining."""
+
+    when: WhenSpec = Field(default=WhenSpec(any=("drift",)), description="Which signals violate a window.")
     windows: WindowsSpec = Field(default=WindowsSpec(), description="How many windows must agree.")
+    warm_up: int = Field(
+        default=1,
+        ge=0,
+        le=100,
+        description="Windows measured against a new champion before it can be retrained.",
+    )
     cooldown: Duration = Field(default=timedelta(days=7), description="Least time between two retrainings.")
     min_new_rows: int = Field(default=0, ge=0, description="Least rows since the last training.")
     budget: BudgetSpec | None = Field(
         default=None, description="Most retrainings in a span; left out: no limit."
     )
+    blackout: tuple[BlackoutSpec, ...] = Field(default=(), description="Days on which nothing is retrained.")
+    escalate: EscalationSpec = Field(
+        default=EscalationSpec(), description="Who hears of it before and after a retraining."
+    )
+
+    @model_validator(mode="after")
+    def _can_happen(self) -> RetrainingSpec:
+        if covers_every_day(self.blackout):
+            remedy = "Leave days free, or remove `retrain`."
+            raise fault("a blackout of every day: it would never retrain", at=("blackout",), remedy=remedy)
+        if self.escalate.warn > self.windows.violated:
+            raise fault(
+                "the warning would come after the retraining",
+                at=("escalate", "warn"),
+                remedy="Lower it, or raise `retrain.windows.violated`.",
+                found=str(self.escalate.warn),
+                allowed=f"up to {self.windows.violated}",
+            )
+        return self

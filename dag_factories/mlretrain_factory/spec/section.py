@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
 
@@ -43,10 +43,6 @@ def refuse(remedy: str) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
-
-
-Unsupported = Annotated[None, refuse("Remove this key."), WithJsonSchema({"type": "null"})]
-"""A key of a later version: known, described and refused."""
 
 
 def later(*names: str) -> BeforeValidator:
