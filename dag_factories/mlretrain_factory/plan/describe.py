@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlretrain_factory.plan.describe_watch import describe_watch
 from mlretrain_factory.plan.model import DagKind
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.promotion import GateSpec
@@ -18,7 +19,7 @@ _BAD_DATA = {
 
 def describe(spec: PipelineSpec, kind: DagKind, file: str) -> str:
     """The DAG's documentation, in Markdown."""
-    lines = {"retrain": _retrain, "monitor": _monitor, "rollback": _rollback}[kind](spec)
+    lines = {"retrain": _retrain, "monitor": describe_watch, "rollback": _rollback}[kind](spec)
     title = [spec.description, ""] if spec.description else []
     return "\n".join(
         [*title, *(f"- {line}" for line in lines), "", f"Written in `{file}`; owner: {spec.owner}."]
@@ -67,25 +68,6 @@ def _describe_search(tune: TuningSpec, first_metric: str) -> str:
     names = ", ".join(f"`{name}`" for name in sorted(tune.space))
     at_a_time = f", {tune.parallelism} at a time," if tune.parallelism > 1 else ""
     return f"Searches {names} in {tune.trials} trials{at_a_time} for the {best} `{metric}`."
-
-
-def _monitor(spec: PipelineSpec) -> list[str]:
-    if spec.monitor is None:
-        return []
-    window = format_duration(spec.monitor.data.window)
-    lines = [
-        f"Compares the last {window} of `{spec.monitor.data.source}` with the champion's training data.",
-        f"A window drifts when {spec.monitor.drift.share:.0%} of the columns do.",
-    ]
-    retrain = spec.retrain
-    if retrain is None:
-        return [*lines, "Only reports: there is no `retrain` section."]
-    budget = f", {retrain.budget.max} per {format_duration(retrain.budget.per)}" if retrain.budget else ""
-    return [
-        *lines,
-        f"Retrains after {retrain.windows.violated} of {retrain.windows.of} windows have drifted; "
-        f"at most one per {format_duration(retrain.cooldown)}{budget}.",
-    ]
 
 
 def _rollback(spec: PipelineSpec) -> list[str]:

@@ -82,7 +82,12 @@ def test_explain_says_when_what_and_why() -> None:
     text = explain(plan_of(GOLDEN / "everything" / "pipeline.yaml"))
     assert "everything.retrain: 0 6 * * 1 (America/New_York)" in text
     assert "everything.monitor: when updated: x-lake://predictions" in text
-    assert "Retrains after 2 of 4 windows have drifted; at most one per 14d, 6 per 30d." in text
+    assert (
+        "Retrains when `drift` is violated in 2 of the last 4 windows; at the earliest with the 2nd" in text
+    )
+    assert (
+        "Retrains again at the earliest 14d after the last one, with 5000 new rows, at most 6 in 30d." in text
+    )
     assert "roll_back after if one failed: rollout.stage_1.shift" in text
 
 
