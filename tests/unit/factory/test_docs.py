@@ -1,0 +1,108 @@
+"""The pages on the YAML are true: their tables are the spec's own, and their examples load."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from mlretrain_factory.loader import PipelineSource, load_source
+from mlretrain_factory.plan.build import build_plan
+from mlretrain_factory.spec.backend import KubernetesSpec, LocalSpec, SagemakerSpec
+from mlretrain_factory.spec.blackout import BlackoutSpec
+from mlretrain_factory.spec.drift import ColumnDriftSpec, DomainDriftSpec, DriftDefaultsSpec, DriftSpec
+from mlretrain_factory.spec.monitoring import MonitoringSpec, QualitySpec, WindowDataSpec
+from mlretrain_factory.spec.performance import LabelsSpec, PerformanceSpec
+from mlretrain_factory.spec.quantity import format_duration
+from mlretrain_factory.spec.retraining import EscalationSpec, PageSpec, RetrainingSpec, WindowsSpec
+from mlretrain_factory.spec.stack import StackSpec
+
+DOCS = Path(__file__).parents[3] / "docs"
+GOOD = Path(__file__).parents[2] / "fixtures" / "good"
+SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
+    "stacks": (StackSpec, LocalSpec, KubernetesSpec, SagemakerSpec),
+    "monitoring": (
+        MonitoringSpec,
+        WindowDataSpec,
+        DriftSpec,
+        DriftDefaultsSpec,
+        ColumnDriftSpec,
+        DomainDriftSpec,
+        QualitySpec,
+        PerformanceSpec,
+        LabelsSpec,
+        RetrainingSpec,
+        WindowsSpec,
+        BlackoutSpec,
+        EscalationSpec,
+        PageSpec,
+    ),
+}
+
+
+def table(section: type[BaseModel]) -> str:
+    rows = [
+        f"| `{field.alias or name}` | {field.description}{default(field.default)} |"
+        for name, field in section.model_fields.items()
+    ]
+    return "\n".join(["| key | |", "|---|---|", *rows])
+
+
+def default(value: object) -> str:
+    """What is said of a key's default; nothing of one that its description tells, or that says nothing."""
+    if isinstance(value, timedelta):
+        return f" Default: `{format_duration(value)}`."
+    if isinstance(value, (str, int, float)) and value not in ("", False):
+        return f" Default: `{json.dumps(value).strip(chr(34))}`."
+    return ""
+
+
+@pytest.mark.parametrize("page", SECTIONS)
+def test_the_tables_are_the_specs_own(page: str, request: pytest.FixtureRequest) -> None:
+    sections = {each.__name__: each for each in SECTIONS[page]}
+
+    def fill(found: re.Match[str]) -> str:
+        return f"<!-- keys of {found[1]} -->\n{table(sections[found[1]])}\n<!-- end -->"
+
+    doc = DOCS / f"{page}.md"
+    filled, count = re.subn(
+        r"<!-- keys of (\w+) -->\n.*?<!-- end -->", fill, doc.read_text(), flags=re.DOTALL
+    )
+    if request.config.getoption("--update-golden"):
+        doc.write_text(filled)
+    assert doc.read_text() == filled
+    assert count == len(sections)
+
+
+def example(page: str) -> str:
+    [text] = re.findall(r"```yaml\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
+    return str(text)
+
+
+def churn(folder: Path, pipeline: str, stack: str) -> PipelineSource:
+    (folder / "stacks").mkdir()
+    (folder / "stacks" / "local.yaml").write_text(stack)
+    path = folder / "churn.pipeline.yaml"
+    path.write_text(pipeline)
+    return load_source(path, {}, folder)
+
+
+def test_the_example_of_a_stack_loads(tmp_path: Path) -> None:
+    text = (GOOD / "churn.pipeline.yaml").read_text() + "team: fraud\n"
+    stack = example("stacks") + "serving: {conn_id: models}\n"
+    source = churn(tmp_path, re.sub(r"file:///data", "${data_uri}", text), stack)
+    assert source.stack.kubernetes is not None
+    assert (source.stack.kubernetes.namespace, source.stack.vars["data_uri"]) == ("fraud", "s3://fraud")
+    assert source.spec.data.training.uri.startswith("s3://fraud/")
+
+
+def test_the_example_of_a_monitor_loads(tmp_path: Path) -> None:
+    text = (GOOD / "churn.pipeline.yaml").read_text() + example("monitoring")
+    source = churn(tmp_path, text, (GOOD / "stacks" / "local.yaml").read_text())
+    monitor = build_plan(source).dag("monitor")
+    assert monitor is not None
+    assert "no `notify`" not in monitor.doc_md
