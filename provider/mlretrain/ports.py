@@ -1,6 +1,6 @@
 """The kernel's ports: what it needs from stores, registries, servers and backends.
 
-Each port has at most four methods; the adapters name the vendors.
+Ports are small; the adapters name the vendors.
 """
 
 from __future__ import annotations
@@ -84,6 +84,12 @@ class RunTracker(Protocol):
 
     def log_dataset(self, run_id: str, *, name: str, digest: str, uri: str, context: str) -> None:
         """Record a dataset as the run's input."""
+
+    def log_file(self, run_id: str, path: str, data: bytes) -> None:
+        """Keep a file for people with the run. What stands against it for good is logged, not raised."""
+
+    def describe(self, run_id: str, text: str) -> None:
+        """Say in plain text what the run is about; replaces what was said before."""
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED"]) -> None:
         """End the run."""

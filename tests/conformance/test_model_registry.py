@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from uuid import uuid4
@@ -138,6 +139,24 @@ def test_a_run_is_opened_logged_and_closed_once(rest: MlflowRest) -> None:
     experiment_id = run["info"]["experiment_id"]
     page = f"{rest.uri}/#/experiments/{experiment_id}/runs/{run_id}"
     assert tracker.web_url(run_id) == f"{page}?workflowType=machine_learning"
+
+
+@pytest.mark.integration
+def test_a_run_keeps_pages_and_says_what_it_is_about(rest: MlflowRest) -> None:
+    tracker = MlflowTracker(rest=rest)
+    run_id = tracker.open_run("flights", "key-3", "monitor", {})
+
+    for page in (b"<p>old</p>", "<p>1 % → 2 %</p>".encode()):
+        tracker.log_file(run_id, "drift/a report.html", page)
+        tracker.describe(run_id, "dep_delay KS 0.31 > 0.02, <b> & *x*")
+
+    shown = f"{rest.uri}/get-artifact?run_id={run_id}&path=drift/a%20report.html"
+    with urllib.request.urlopen(shown, timeout=30) as answer:
+        assert answer.read().decode() == "<p>1 % → 2 %</p>"
+    tags = {
+        each["key"]: each["value"] for each in rest.get("runs/get", {"run_id": run_id})["run"]["data"]["tags"]
+    }
+    assert tags["mlflow.note.content"] == r"dep\_delay KS 0.31 > 0.02, \<b> & \*x\*"
 
 
 @pytest.mark.integration

@@ -17,6 +17,8 @@ class FakeRun:
     params: dict[str, object] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     datasets: list[dict[str, str]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    description: str = ""
     status: str = "RUNNING"
 
 
@@ -51,6 +53,12 @@ class FakeTracker:
         entry = {"name": name, "digest": digest, "uri": uri, "context": context}
         if entry not in self.runs[run_id].datasets:
             self.runs[run_id].datasets.append(entry)
+
+    def log_file(self, run_id: str, path: str, data: bytes) -> None:
+        self.runs[run_id].files[path] = data
+
+    def describe(self, run_id: str, text: str) -> None:
+        self.runs[run_id].description = text
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED"]) -> None:
         self.runs[run_id].status = status

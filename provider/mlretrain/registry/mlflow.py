@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 from mlretrain.errors import ConfigError, NotFound
 from mlretrain.ports import ModelVersion
+from mlretrain.registry.artifacts import put_file
 from mlretrain.registry.rest import AlreadyExists, MlflowRest
 
 RUN_KEY = "mlretrain.key"
@@ -21,6 +23,9 @@ MAX_METRICS = 1000
 MAX_VALUE = 6000
 """Characters of a parameter or tag that every MLflow store keeps."""
 MAX_DATASET_DIGEST = 36
+
+DESCRIPTION = "mlflow.note.content"
+_MARKDOWN = re.compile(r"[\\`*_\[\]<#~|]")
 
 WORKFLOW = "?workflowType=machine_learning"
 """Without it MLflow's pages are laid out for language models."""
@@ -115,10 +120,14 @@ def _version(data: Mapping[str, Any]) -> ModelVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlflowTracker:
-    """:class:`~mlretrain.ports.RunTracker` on MLflow's experiments and runs."""
+    """:class:`~mlretrain.ports.RunTracker` on MLflow's experiments and runs.
+
+    :param storage_env: access to artifacts that the server does not keep itself; none: the process's own.
+    """
 
     rest: MlflowRest
     now: Callable[[], float] = time.time
+    storage_env: Mapping[str, str] | None = field(default=None, repr=False)
 
     def open_run(self, experiment: str, key: str, name: str, tags: Mapping[str, str]) -> str:
         """The id of the run tagged ``mlretrain.key=key``, created as running if there is none."""
@@ -172,6 +181,14 @@ class MlflowTracker:
         }
         inputs = [{"tags": _pairs({"mlflow.data.context": context}), "dataset": dataset}]
         self.rest.post("runs/log-inputs", {"run_id": run_id, "datasets": inputs})
+
+    def log_file(self, run_id: str, path: str, data: bytes) -> None:
+        """Keep a file with the run; see :func:`~mlretrain.registry.artifacts.put_file`."""
+        put_file(self.rest, str(self._run(run_id)["info"]["artifact_uri"]), path, data, self.storage_env)
+
+    def describe(self, run_id: str, text: str) -> None:
+        """Make ``text`` the run's description, as it stands: MLflow would read it as Markdown."""
+        self.log(run_id, tags={DESCRIPTION: _MARKDOWN.sub(r"\\\g<0>", text)})
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED"]) -> None:
         """End the run; one that has ended so already keeps its end time."""

@@ -22,6 +22,18 @@ TRANSIENT = (408, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Body:
+    """What a request carries."""
+
+    data: bytes
+    media_type: str
+
+    @classmethod
+    def json(cls, value: Mapping[str, Any]) -> _Body:
+        return cls(data=json.dumps(value).encode(), media_type="application/json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MlflowRest:
     """One MLflow tracking server.
 
@@ -59,33 +71,37 @@ class MlflowRest:
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The answer to a ``GET`` of the API."""
-        return self._call("GET", f"{path}?{urlencode(query)}" if query else path, None)
+        return self._call("GET", API + (f"{path}?{urlencode(query)}" if query else path), None)
 
     def post(
         self, path: str, body: Mapping[str, Any], *, repeat: bool = True, method: str = "POST"
     ) -> dict[str, Any]:
         """The answer to a write. ``repeat=False``: twice would leave two objects, so never resend."""
-        return self._call(method, path, body, attempts=ATTEMPTS if repeat else 1)
+        return self._call(method, API + path, _Body.json(body), attempts=ATTEMPTS if repeat else 1)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Replace the object at ``path``, counted from the server's root."""
+        self._call("PUT", path, _Body(data=data, media_type="application/octet-stream"))
 
     def version(self) -> str:
         """The server's version. Raises if the server is not MLflow or does not let us in."""
         text = self._send("GET", f"{self.uri}/version", None).decode(errors="replace").strip()
         if not text[:1].isdigit() or len(text) > 40:
             raise self._not_mlflow()
-        self._call("POST", "experiments/search", {"max_results": 1}, attempts=1)
+        self._call("POST", f"{API}experiments/search", _Body.json({"max_results": 1}), attempts=1)
         return text
 
     def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None, *, attempts: int = ATTEMPTS
+        self, method: str, path: str, body: _Body | None, *, attempts: int = ATTEMPTS
     ) -> dict[str, Any]:
         pause_s = FIRST_PAUSE_S
         for _ in range(attempts - 1):
             try:
-                return self._json(self._send(method, self.uri + API + path, body))
+                return self._json(self._send(method, self.uri + path, body))
             except TransientError:
                 self.sleep(pause_s)
                 pause_s *= 3
-        return self._json(self._send(method, self.uri + API + path, body))
+        return self._json(self._send(method, self.uri + path, body))
 
     def _json(self, data: bytes) -> dict[str, Any]:
         try:
@@ -96,12 +112,12 @@ class MlflowRest:
             raise self._not_mlflow()
         return answer
 
-    def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> bytes:
+    def _send(self, method: str, url: str, body: _Body | None) -> bytes:
         request = urllib.request.Request(  # noqa: S310
             url,
             method=method,
-            headers=self._headers(),
-            data=None if body is None else json.dumps(body).encode(),
+            headers=self._headers() | ({"Content-Type": body.media_type} if body else {}),
+            data=body.data if body else None,
         )
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:  # noqa: S310
@@ -118,7 +134,7 @@ class MlflowRest:
             ) from None
 
     def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {"Accept": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         elif self.user is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -74,9 +75,12 @@ class MLflowHook(BaseHook):
         """The model registry."""
         return MlflowRegistry(rest=self.rest)
 
-    def tracker(self) -> MlflowTracker:
-        """The experiment tracker."""
-        return MlflowTracker(rest=self.rest)
+    def tracker(self, storage_env: Mapping[str, str] | None = None) -> MlflowTracker:
+        """The experiment tracker.
+
+        :param storage_env: access to artifacts that the server does not keep itself.
+        """
+        return MlflowTracker(rest=self.rest, storage_env=storage_env)
 
     def env(self) -> dict[str, str]:
         """What a job needs in its environment for MLflow's own client to reach the same server."""

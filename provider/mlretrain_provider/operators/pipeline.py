@@ -100,7 +100,7 @@ class PipelineOperator(BaseOperator):
     @cached_property
     def tracker(self) -> RunTracker:
         """The experiment tracker."""
-        return MLflowHook(self.mlflow_conn_id).tracker()
+        return MLflowHook(self.mlflow_conn_id).tracker(self.storage_env or None)
 
     def folder(self, run: RunIdentity, name: str) -> str:
         """The path, below the store's root, of what ``name`` keeps about this run."""

@@ -78,7 +78,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path)
     monkeypatch.setattr(MLflowHook, "registry", lambda self: made.registry)
-    monkeypatch.setattr(MLflowHook, "tracker", lambda self: made.tracker)
+    monkeypatch.setattr(MLflowHook, "tracker", lambda self, env=None: made.tracker)
     monkeypatch.setattr(MLflowHook, "env", lambda self: {"MLFLOW_TRACKING_URI": "http://mlflow"})
     monkeypatch.setattr(ModelServerHook, "target", lambda self: made.target)
     monkeypatch.setattr(step, "open_backend", lambda name, options: made.backend)
