@@ -1,0 +1,1 @@
+"""What a drift report costs, beside reading the data once and beside other libraries."""
