@@ -1,4 +1,4 @@
-"""The train step: a model in the MLflow run, the reference profile, and the holdout it has not seen."""
+"""The train step: a model in the MLflow run, what drift is measured from, and the holdout it has not seen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlretrain.data.dataset import Dataset
+from mlretrain.drift.sample import ROWS
 from mlretrain.runtime.recipe import Recipe, fit_command, fit_function, log_params, no_model, open_rows
 from mlretrain.runtime.tracking import run_id_of, tracking
 from mlretrain.wire import pretty
@@ -19,8 +20,17 @@ if TYPE_CHECKING:
     from mlretrain.drift.profile import DriftProfile
     from mlretrain.runtime.context import StepContext
     from mlretrain.runtime.flavors import LoggedModel
+    from mlretrain.runtime.recipe import Rows
 
 _HELD_OUT = "mlretrain_held_out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleConfig:
+    """How many training rows are kept, and the features that are left out of them."""
+
+    rows: int = ROWS
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,20 +39,23 @@ class Config(Recipe):
 
     :param chunk_s: the span, in seconds, of the reference profile's own time chunks, from which drift learns
         its noise: the length of a monitored window.
+    :param sample: keep rows for the measures that need them; none: keep no row.
     """
 
     chunk_s: float | None = None
+    sample: SampleConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Data:
-    """The rows to learn from, and what is kept of the data: the Parquet bytes of the holdout, the profile."""
+    """The rows to learn from, and what is kept of the data: Parquet bytes of holdout and sample, the profile."""
 
     dataset: Dataset
     features: list[str]
     train: pd.DataFrame
     holdout: bytes
     profile: DriftProfile
+    sample: bytes | None
     holdout_rows: int
     unlabelled_rows: int
 
@@ -73,6 +86,7 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         "flavor": model.flavor,
         "mlflow_run_id": run_id,
         "profile_uri": ctx.write_output("profile", "profile.json", pretty(data.profile)),
+        **({"sample_uri": ctx.write_output("sample", "sample.parquet", data.sample)} if data.sample else {}),
         "holdout_uri": ctx.write_output("holdout", "holdout.parquet", data.holdout),
         "holdout_sha256": hashlib.sha256(data.holdout).hexdigest(),
         "features": data.features,
@@ -104,9 +118,30 @@ def _load(config: Config, ctx: StepContext) -> _Data:
                 time_column=rows.time_column,
                 chunk_s=config.chunk_s if rows.time_column else None,
             ),
+            sample=_sample(config, config.sample, rows, ctx) if config.sample and not ctx.rank else None,
             holdout_rows=parts.holdout_rows,
             unlabelled_rows=_count(rows.every) - parts.train_rows - parts.holdout_rows,
         )
+
+
+def _sample(config: Config, wanted: SampleConfig, rows: Rows, ctx: StepContext) -> bytes:
+    from mlretrain.drift.domain import learn_noise
+    from mlretrain.drift.sample import Sample, draw, to_parquet
+
+    train = rows.labelled.filter(rows.parts.train_where)
+    columns = [each for each in rows.features if each not in wanted.exclude]
+    table = draw(train, columns, rows=wanted.rows, time_column=rows.time_column)
+    noise: tuple[float, ...] = ()
+    if rows.time_column and config.chunk_s:
+        noise = learn_noise(
+            train,
+            table,
+            time_column=rows.time_column,
+            chunk_s=config.chunk_s,
+            rows=wanted.rows,
+            seed=ctx.request.seed,
+        )
+    return to_parquet(Sample(table=table, noise=noise))
 
 
 def _count(relation: DuckDBPyRelation) -> int:

@@ -81,6 +81,7 @@ class RegisterModelOperator(PipelineOperator):
         evaluation = self.evaluation or {}
         facts = {
             "profile_uri": self.training.get("profile_uri"),
+            "sample_uri": self.training.get("sample_uri"),
             "prediction_profile_uri": evaluation.get("prediction_profile_uri"),
             "holdout_sha256": self.training.get("holdout_sha256"),
             "evaluation_uri": evaluation.get("evaluation_uri"),

@@ -19,12 +19,13 @@ import pandas as pd
 import pytest
 
 from mlretrain.data.split import Holdout
+from mlretrain.drift.sample import TIME, from_parquet
 from mlretrain.errors import ConfigError, ContractError, MlretrainError, UserCodeError
 from mlretrain.runtime.command import run_command
 from mlretrain.runtime.recipe import choose_features
 from mlretrain.runtime.store import read_uri
 from mlretrain.steps import train
-from mlretrain.steps.train import Config
+from mlretrain.steps.train import Config, SampleConfig
 
 from .conftest import MakeContext, MakeDataset
 
@@ -67,6 +68,27 @@ def test_the_function_sees_training_rows_only(run: Any, flights: pd.DataFrame) -
     assert (result["rows"], result["holdout_rows"], result["unlabelled_rows"]) == (320, 80, 0)
     assert (context.target, context.seed, context.window_end.year) == ("late", 7, 2013)
     assert context.dataset.rows == 400
+
+
+def test_rows_are_kept_where_they_are_wanted_without_the_columns_that_are_not(
+    run: Any, flights: pd.DataFrame
+) -> None:
+    assert "sample_uri" not in run(entrypoint=f"{CODE}:train")
+    wanted = SampleConfig(rows=250, exclude=("carrier",))
+    result = run(entrypoint=f"{CODE}:train", chunk_s=48 * 3600.0, sample=wanted)
+    kept = from_parquet(read_uri(result["sample_uri"]), result["sample_uri"])
+    assert kept.table.column_names == [TIME, "distance", "number"]
+    assert kept.table.num_rows == 250
+    times = kept.table[TIME].to_pandas().dt.tz_localize(None)
+    assert times.between(flights["time"][0], flights["time"][319]).all()
+    assert len(kept.noise) == 0, "chunks of 48 rows are too few to learn from"
+
+
+def test_what_is_kept_knows_how_chunks_of_time_differ(run: Any) -> None:
+    result = run(entrypoint=f"{CODE}:train", chunk_s=5 * 86400.0, sample=SampleConfig())
+    kept = from_parquet(read_uri(result["sample_uri"]), result["sample_uri"])
+    assert len(kept.noise) == 3
+    assert all(0 <= each < 0.3 for each in kept.noise)
 
 
 def test_the_model_is_kept_with_signature_and_requirements(run: Any, tracking_env: dict[str, str]) -> None:
