@@ -78,7 +78,7 @@ def _policy(retrain: RetrainingSpec, told: set[Event]) -> Iterator[str]:
     latest = ", the latest among them" if windows.latest else ""
     yield (
         f"Retrains when {violated} in {windows.violated} of the last {windows.of} windows{latest}; "
-        f"at the earliest with the {_ordinal(max(windows.violated, retrain.warm_up))} window "
+        f"at the earliest with the {_ordinal(max(windows.violated, retrain.warm_up + 1))} window "
         "that a champion is measured in."
     )
     limits = [f"{_span(retrain.cooldown)} after the last one"]
@@ -92,7 +92,7 @@ def _policy(retrain: RetrainingSpec, told: set[Event]) -> Iterator[str]:
         f"after {_in_a_row(escalate.page.unknown, 'window')} of which nothing could be said",
         *([f"when {_named(escalate.page.signals, 'or')} is violated"] if escalate.page.signals else []),
     ]
-    yield f"Pages a person {_listed(causes, 'or')}{_unheard('paged', told)}."
+    yield f"Pages a person, and retrains nothing, {_listed(causes, 'or')}{_unheard('paged', told)}."
 
 
 def _signals(when: WhenSpec) -> str:
@@ -109,11 +109,12 @@ def _unheard(event: Event, told: set[Event]) -> str:
 
 def _blackout(blackout: BlackoutSpec) -> str:
     why = f" ({blackout.why})" if blackout.why else ""
+    every = " of every year" if blackout.every else ""
+    parts = [f"from {blackout.first} to {blackout.last}{every}"] if blackout.first else []
     if blackout.weekdays:
         names = [_WEEKDAY_NAMES[WEEKDAYS.index(day)] for day in blackout.weekdays]
-        return f"on {_listed(names, 'and')}{why}"
-    every = " of every year" if blackout.every else ""
-    return f"from {blackout.first} to {blackout.last}{every}{why}"
+        parts.insert(0, f"on {_listed(names, 'and')}")
+    return f"{' '.join(parts)}{why}"
 
 
 def _named(names: Sequence[str], last: str) -> str:

@@ -16,6 +16,7 @@ Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 
 _LEAP_YEAR = 2024
+_YEAR = frozenset(f"{date(_LEAP_YEAR, 1, 1) + timedelta(days=i):%m-%d}" for i in range(366))
 _DAY = r"(\d{4}-)?\d{2}-\d{2}"
 
 
@@ -47,7 +48,7 @@ class BlackoutSpec(Section):
         default=None, description="`year`: the same days of every year, written `12-20`."
     )
     weekdays: tuple[Weekday, ...] | None = Field(
-        default=None, min_length=1, description="Instead: these days of every week."
+        default=None, min_length=1, description="Only these days of the week; without a span: of every week."
     )
     timezone: Timezone | None = Field(
         default=None, description="IANA time zone of its days; left out: that of `monitor.schedule`."
@@ -55,54 +56,48 @@ class BlackoutSpec(Section):
     why: str | None = Field(default=None, min_length=1, description="Told with each decision it holds back.")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> BlackoutSpec:
-        if self.weekdays is not None:
-            given = [key for key, value in self._span().items() if value is not None]
-            if given:
-                raise fault(
-                    "a blackout is weekdays or a span of days",
-                    at=(given[0],),
-                    remedy="Make them two.",
-                    allowed="weekdays, or from and to",
-                )
-            return self
-        if self.first is None or self.last is None:
+    def _has_days(self) -> BlackoutSpec:
+        if self.first is not None and self.last is not None:
+            self._check_span(self.first, self.last)
+        elif self.weekdays is None or (self.first or self.last or self.every):
             raise fault(
                 "a blackout without days",
-                remedy="Add `from` and `to`, or `weekdays: [sat, sun]`.",
-                allowed="from and to, or weekdays",
+                remedy="Add `from` and `to`, or `weekdays: [sat, sun]` alone.",
+                allowed="from and to, or weekdays, or both",
             )
-        self._check_span(self.first, self.last)
         return self
-
-    def _span(self) -> dict[str, str | None]:
-        return {"from": self.first, "to": self.last, "every": self.every}
 
     def _check_span(self, first: str, last: str) -> None:
         yearly = self.every == "year"
         for name, day in (("from", first), ("to", last)):
-            if (len(day) == 5) != yearly:
+            if (len(day) == len("12-20")) != yearly:
                 remedy = (
                     "Write month and day, such as `12-20`." if yearly else "Add the year, or `every: year`."
                 )
-                where = "of every year has" if yearly else "of one year needs"
-                raise fault(f"a blackout {where} {'no' if yearly else 'a'} year", at=(name,), remedy=remedy)
+                which = "every year has no year" if yearly else "one year needs its year"
+                raise fault(f"a blackout of {which}", at=(name,), remedy=remedy)
         if not yearly and last < first:
             remedy = "Write the earlier day first."
             raise fault("the blackout ends before it begins", at=("to",), remedy=remedy, found=f"'{last}'")
+        if yearly and self.weekdays and len(self.days()) == len(_YEAR):
+            remedy = "Remove `from`, `to` and `every`."
+            raise fault("weekdays of the whole year", at=("from",), remedy=remedy)
 
-    def days(self) -> set[str]:
-        """Month and day, ``12-20``, of each day that it takes in every year."""
-        if self.every is None or self.first is None or self.last is None:
-            return set()
-        whole = {f"{date(_LEAP_YEAR, 1, 1) + timedelta(days=i):%m-%d}" for i in range(366)}
+    def days(self) -> frozenset[str]:
+        """Month and day, ``12-20``, of each day that it may take in every year."""
+        if self.first is None or self.last is None:
+            return _YEAR
+        if self.every is None:
+            return frozenset()
         if self.first <= self.last:
-            return {day for day in whole if self.first <= day <= self.last}
-        return {day for day in whole if day >= self.first or day <= self.last}
+            return frozenset(day for day in _YEAR if self.first <= day <= self.last)
+        return frozenset(day for day in _YEAR if day >= self.first or day <= self.last)
 
 
 def covers_every_day(blackouts: Sequence[BlackoutSpec]) -> bool:
     """Whether no day is left, but perhaps the 29th of February."""
-    weekdays = {day for each in blackouts for day in each.weekdays or ()}
-    days = {day for each in blackouts for day in each.days()} | {"02-29"}
-    return len(weekdays) == 7 or len(days) == 366
+    taken: dict[str, set[Weekday]] = {day: set() for day in _YEAR - {"02-29"}}
+    for each in blackouts:
+        for day in each.days() - {"02-29"}:
+            taken[day].update(each.weekdays or WEEKDAYS)
+    return all(len(weekdays) == len(WEEKDAYS) for weekdays in taken.values())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mlretrain.metrics import HIGHER_IS_BETTER
 from mlretrain_factory.spec.data import Format
@@ -13,12 +13,26 @@ from mlretrain_factory.spec.quantity import Duration
 from mlretrain_factory.spec.section import Section, Uri, fault
 
 
+def _read_columns(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Columns = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    Field(min_length=1),
+    BeforeValidator(_read_columns, json_schema_input_type=str | list[str]),
+]
+"""The name of a column, or of several."""
+
+
 class LabelsSpec(Section):
     """Where the truth about earlier predictions arrives, and how late."""
 
     uri: Uri = Field(description="A file, a glob or a folder, `file:///…` or `s3://…`. Templated.")
-    join_on: str = Field(
-        min_length=1, description="Column that names a row, in the labels and in the predictions."
+    join_on: Columns = Field(
+        description="Column that names a row, in the labels and in the predictions; or several, as a list."
     )
     delay: Duration = Field(description="How long after a prediction its label is there.")
     column: str | None = Field(

@@ -75,7 +75,8 @@ class PageSpec(Section):
         default=3, ge=1, description="After so many windows in a row of which nothing could be said."
     )
     signals: Signals = Field(
-        default=("schema",), description="Signals that page as soon as they are violated."
+        default=("schema",),
+        description="Signals that page, and retrain nothing, as soon as they are violated.",
     )
 
 
@@ -120,4 +121,12 @@ class RetrainingSpec(Section):
                 found=str(self.escalate.warn),
                 allowed=f"up to {self.windows.violated}",
             )
+        for i, signal in enumerate(self.when.signals):
+            if signal in self.escalate.page.signals:
+                raise fault(
+                    "this signal asks for a person, and then nothing is retrained",
+                    at=("when", self.when.kind, i),
+                    remedy="Remove it, or take it out of `retrain.escalate.page.signals`.",
+                    found=f"'{signal}'",
+                )
         return self

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mlretrain_factory.plan.describe_watch import describe_watch
 from mlretrain_factory.spec.blackout import BlackoutSpec, covers_every_day
 from mlretrain_factory.spec.drift import DriftSpec
+from mlretrain_factory.spec.performance import LabelsSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.retraining import WhenSpec
 
@@ -58,6 +59,10 @@ def test_a_year_from_any_day_to_the_day_before_is_every_day(first: str) -> None:
 def test_weekdays_and_spans_leave_a_day_together() -> None:
     weekend = BlackoutSpec.model_validate({"weekdays": ("sat", "sun")})
     once = BlackoutSpec.model_validate({"from": "2026-01-01", "to": "2099-12-31"})
+    workdays = {"weekdays": ("mon", "tue", "wed", "thu", "fri")}
+    winter = BlackoutSpec.model_validate({**workdays, "every": "year", "from": "10-01", "to": "03-31"})
+    assert covers_every_day([weekend, winter, yearly("04-01", "09-30")])
+    assert not covers_every_day([weekend, winter, yearly("04-02", "09-30")])
     assert not covers_every_day([])
     assert not covers_every_day([weekend, yearly("01-02", "12-31"), once])
 
@@ -72,6 +77,14 @@ def test_what_a_window_is_compared_with(reference: object) -> None:
 def test_when_is_any_or_all(when: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         WhenSpec.model_validate(when)
+
+
+def test_labels_are_joined_on_one_column_or_several() -> None:
+    assert LabelsSpec.model_validate(LABELS).join_on == ("id",)
+    assert LabelsSpec.model_validate({**LABELS, "join_on": ["id", "day"]}).join_on == ("id", "day")
+    for nothing in ("", [], [""], 3):
+        with pytest.raises(ValidationError):
+            LabelsSpec.model_validate({**LABELS, "join_on": nothing})
 
 
 def test_a_monitor_alone_only_reports() -> None:
@@ -98,7 +111,7 @@ def test_the_policy_is_told_in_words() -> None:
         "blackout": (
             {"every": "year", "from": "12-20", "to": "01-05", "why": "holidays"},
             {"weekdays": ("sat", "sun")},
-            {"from": "2027-03-01", "to": "2027-03-02"},
+            {"from": "2027-03-01", "to": "2027-03-31", "weekdays": ("mon",)},
         ),
         "escalate": {"warn": 2, "page": {"failed_retrains": 1, "signals": ("schema", "quality")}},
     }
@@ -115,12 +128,12 @@ def test_the_policy_is_told_in_words() -> None:
         "Warns when `drift` and `performance` are violated in 2 of the last 4 windows "
         "(no `notify` tells of `warned`).",
         "Retrains when `drift` and `performance` are violated in 2 of the last 4 windows, the latest among "
-        "them; at the earliest with the 3rd window that a champion is measured in.",
+        "them; at the earliest with the 4th window that a champion is measured in.",
         "Retrains again at the earliest 7d after the last one, with 5000 new rows, at most 6 in 30d; never "
-        "from 12-20 to 01-05 of every year (holidays), on Saturdays and Sundays or from 2027-03-01 to "
-        "2027-03-02.",
-        "Pages a person after a retraining that did not cure, after 3 windows in a row of which nothing "
-        "could be said or when `schema` or `quality` is violated.",
+        "from 12-20 to 01-05 of every year (holidays), on Saturdays and Sundays or on Mondays from "
+        "2027-03-01 to 2027-03-31.",
+        "Pages a person, and retrains nothing, after a retraining that did not cure, after 3 windows in a "
+        "row of which nothing could be said or when `schema` or `quality` is violated.",
     ]
 
 
