@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlretrain.ledger import Ledger, LedgerEvent
-from mlretrain.policy.retrain import Retrain, RetrainPolicy, WindowRecord, decide, drift_run_id
+from mlretrain.policy.retrain import (
+    Escalation,
+    Paging,
+    Retrain,
+    RetrainPolicy,
+    WindowRecord,
+    decide,
+    drift_run_id,
+)
 from mlretrain.windows import WindowLog, retrains
 from mlretrain.wire import from_wire, to_wire
 from tests.fakes.memory_store import MemoryStore
@@ -67,7 +75,11 @@ def replay(
         if decision.verdict == "retrain" and decision.run_id not in started:
             outcome = ends[len(started) % len(ends)]
             started[decision.run_id] = Retrain(
-                run_id=decision.run_id, window_end=each.window_end, cause="drift", outcome=outcome
+                run_id=decision.run_id,
+                window_end=each.window_end,
+                cause="drift",
+                outcome=outcome,
+                champion=str(champion),
             )
             champion += promote and outcome == "promoted"
     return sorted(started.values(), key=lambda each: each.window_end)
@@ -86,11 +98,16 @@ def test_retrains_are_a_cooldown_apart_and_within_the_budget(
             assert len(within) <= policy.budget_max
 
 
-@given(st.integers(1, 12), st.integers(1, 40), outcomes)
-def test_constant_drift_retrains_once_per_cooldown(cooldown: int, days: int, end: str | None) -> None:
-    policy = RetrainPolicy(cooldown_s=cooldown * DAY)
-    started = replay(policy, [window(i) for i in range(days)], [end])
-    assert len(started) == -(-days // cooldown)
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(1, 4), st.booleans())
+def test_constant_drift_retrains_once_per_cooldown_until_that_has_failed_too_often(
+    cooldown: int, days: int, most: int, promote: bool
+) -> None:
+    paging = Escalation(page=Paging(failed_retrains=most))
+    policy = RetrainPolicy(cooldown_s=cooldown * DAY, escalation=paging)
+    end = "promoted" if promote else "rejected"
+    started = replay(policy, [window(i) for i in range(days)], [end], promote=promote)
+    once_each = -(-days // cooldown)
+    assert len(started) == (once_each if promote else min(once_each, most))
 
 
 @given(st.data())

@@ -78,7 +78,7 @@ def retrain_policy(retrain: RetrainingSpec) -> dict[str, Any]:
     budget = retrain.budget
     limits = {"budget_max": budget.max, "budget_per_s": budget.per.total_seconds()} if budget else {}
     return {
-        "signals": list(retrain.when.signals),
+        "when": {retrain.when.kind: list(retrain.when.signals)},
         "violated": retrain.windows.violated,
         "of": retrain.windows.of,
         "latest": retrain.windows.latest,
