@@ -10,7 +10,7 @@ from typing import Literal
 Promotion = Literal["promote", "reject"]
 Rollout = Literal["advance", "hold", "roll_back"]
 Retraining = Literal["retrain", "keep"]
-Drift = Literal["drift", "stable", "insufficient"]
+Drift = Literal["drift", "stable", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,167 @@
+"""The effect that a window shows though nothing has changed: by its few rows, and by how real rows come.
+
+Independent rows have bounds that follow from their number. Real rows come in clusters (days, sessions,
+shops) and have seasons; what they do to an effect cannot be computed, so it is learnt from the reference's
+own time chunks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import NormalDist, fmean, median, stdev
+from types import MappingProxyType
+
+from mlretrain.drift.bins import align, group, resolution
+from mlretrain.drift.metrics import METHODS, Method, measure
+from mlretrain.drift.profile import ColumnProfile, DriftProfile
+
+ERROR_RATE = 0.01
+"""How often a window without any change may show an effect beyond its noise in any of its columns."""
+_STUDENT: Mapping[int, float] = MappingProxyType(
+    {3: 4.541, 4: 3.747, 5: 3.365, 6: 3.143, 7: 2.998, 8: 2.896, 10: 2.764, 12: 2.681, 15: 2.602, 20: 2.528}
+)
+"""One-sided 99 % quantiles of Student's t by degrees of freedom; a larger number takes the last of them."""
+_FEWEST = 4
+"""Chunks that a spread can be estimated from."""
+
+
+def noise(
+    method: Method,
+    reference: ColumnProfile,
+    current: ColumnProfile,
+    *,
+    comparisons: int = 1,
+    chunk_rows: int = 0,
+) -> float:
+    """The effect that must be exceeded before it says anything.
+
+    :param comparisons: how many columns are judged together; they share :data:`ERROR_RATE` (Bonferroni).
+    :param chunk_rows: rows of the chunks that the learnt noise is about; fewer rows show more noise.
+    """
+    learnt = reference.noise.get(method, 0.0)
+    if current.n and chunk_rows > current.n:
+        learnt *= math.sqrt(chunk_rows / current.n)
+    return max(sampling_noise(method, reference, current, comparisons=comparisons), learnt)
+
+
+def sampling_noise(
+    method: Method, reference: ColumnProfile, current: ColumnProfile, *, comparisons: int = 1
+) -> float:
+    """The effect that independent rows of one distribution exceed in at most :data:`ERROR_RATE` of reports.
+
+    Dvoretzky–Kiefer–Wolfowitz (Massart 1990) for ``ks``; a chi-squared quantile (Wilson–Hilferty) for the
+    divergences; McDiarmid around the mean for ``total_variation``; Wilson for the rates.
+    """
+    rate = ERROR_RATE / max(1, comparisons)
+    z = NormalDist().inv_cdf(1 - rate / 2)
+    dkw = math.sqrt(math.log(2 / rate) / 2)
+    if method == "missing_rate":
+        missing = reference.n * reference.missing_rate + current.n * current.missing_rate
+        pooled_rate = missing / max(1, reference.n + current.n)
+        return _rate_noise(pooled_rate, _effective(reference.n, current.n), z)
+    n = _effective(reference.valued, current.valued)
+    if method == "projection":
+        return math.sqrt(math.log(2 * max(1, len(reference.parts)) / rate) / 2 / n)
+    if method == "centroid":
+        return _centroid_noise(reference, n, dkw)
+    pair = group(align(reference, current))
+    pooled = [a + b for a, b in zip(pair.reference, pair.current, strict=True)]
+    p = [count / (math.fsum(pooled) or 1.0) for count in pooled]
+    freedom = max(1, sum(share > 0 for share in p) - 1)
+    coarse = resolution(reference, current)
+    match method:
+        case "ks" | "wasserstein":
+            return (dkw if method == "ks" else 2 * dkw) / math.sqrt(n) + coarse
+        case "total_variation":
+            mean = math.fsum(math.sqrt(x * (1 - x)) for x in p) / math.sqrt(2 * math.pi * n)
+            return mean + dkw / 2 / math.sqrt(n) + coarse
+        case "psi":
+            return _chi_squared_quantile(freedom, z) / n
+        case "jensen_shannon":
+            return math.sqrt(_chi_squared_quantile(freedom, z) / n / (8 * math.log(2)))
+        case "chi_squared":
+            return _chi_squared_quantile(freedom, z) / (4 * n)
+        case "new_category_share":
+            return _rate_noise(p[-1], n, z)
+
+
+def with_noise(whole: DriftProfile, chunks: Sequence[DriftProfile]) -> DriftProfile:
+    """``whole`` with the noise that its time chunks show.
+
+    Chunks that are cut short by the data's ends or by gaps are left out: those of less than half the
+    median's rows.
+    """
+    sizes = [each.rows for each in chunks]
+    full = [each for each in chunks if 2 * each.rows >= median(sizes)] if sizes else []
+    if len(full) < 2:
+        return whole
+    columns = tuple(
+        replace(column, noise=learnt_noise(column, [chunk.columns[i] for chunk in full]))
+        for i, column in enumerate(whole.columns)
+    )
+    return replace(whole, columns=columns, chunks=len(full), chunk_rows=round(median(c.rows for c in full)))
+
+
+def learnt_noise(whole: ColumnProfile, chunks: Sequence[ColumnProfile]) -> dict[str, float]:
+    """By method, the effect that one more chunk stays within with 99 % when it is compared with all the rest.
+
+    Student's prediction bound from how far each chunk is from the rest; of fewer than four chunks twice the
+    largest.
+    """
+    effects: dict[str, float] = {}
+    for method in METHODS[whole.kind]:
+        seen = [measure(method, without(whole, chunk), chunk) for chunk in chunks]
+        effects[method] = float(f"{_bound(seen):.6g}")
+    return effects
+
+
+def _bound(seen: Sequence[float]) -> float:
+    n = len(seen)
+    if n < _FEWEST:
+        return 2 * max(seen)
+    quantile = _STUDENT[max(freedom for freedom in _STUDENT if freedom < n)]
+    return fmean(seen) + quantile * stdev(seen) * math.sqrt(1 + 1 / n)
+
+
+def without(whole: ColumnProfile, chunk: ColumnProfile) -> ColumnProfile:
+    """The rest of ``whole``, of which ``chunk`` is a part."""
+    counts = whole.counts
+    if whole.listed:
+        counts = tuple(a - b for a, b in zip(whole.counts, chunk.counts, strict=True))
+    else:
+        taken = dict(zip(chunk.cells, chunk.counts, strict=True))
+        counts = tuple(n - taken.get(cell, 0) for cell, n in zip(whole.cells, whole.counts, strict=True))
+    return replace(
+        whole,
+        n=whole.n - chunk.n,
+        nulls=whole.nulls - chunk.nulls,
+        nonfinite=whole.nonfinite - chunk.nonfinite,
+        counts=counts,
+        other=whole.other - chunk.other,
+        parts=tuple(without(a, b) for a, b in zip(whole.parts, chunk.parts, strict=True)),
+    )
+
+
+def _effective(n: int, m: int) -> float:
+    return max(n * m / (n + m), 1.0) if n and m else 1.0
+
+
+def _centroid_noise(reference: ColumnProfile, n: float, dkw: float) -> float:
+    """Half a dozen deviations of a mean vector's length around its expected one, as shares of the norm."""
+    norm = reference.parts[0] if reference.parts else None
+    if norm is None or not norm.mean:
+        return 0.0
+    spread = math.hypot(norm.mean, norm.sd or 0.0) / norm.mean
+    return spread * (1 + 2 * dkw) / math.sqrt(n)
+
+
+def _chi_squared_quantile(freedom: int, z: float) -> float:
+    spread = 2 / (9 * freedom)
+    return float(freedom * (1 - spread + z * math.sqrt(spread)) ** 3)
+
+
+def _rate_noise(rate: float, n: float, z: float) -> float:
+    """Half of Wilson's interval."""
+    return z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n * n))
