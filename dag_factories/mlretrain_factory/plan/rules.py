@@ -9,9 +9,10 @@ from pydantic import BaseModel
 
 from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan.model import Notification, SchedulePlan
+from mlretrain_factory.spec.blackout import BlackoutSpec
 from mlretrain_factory.spec.data import TrainingDataSpec
 from mlretrain_factory.spec.drift import ColumnDriftSpec, DriftDefaultsSpec, DriftSpec
-from mlretrain_factory.spec.monitoring import WindowDataSpec
+from mlretrain_factory.spec.monitoring import MonitoringSpec, WindowDataSpec
 from mlretrain_factory.spec.notification import NotificationSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.retraining import RetrainingSpec
@@ -24,9 +25,9 @@ def given(section: BaseModel, *, exclude: set[str] | None = None) -> dict[str, A
     return data
 
 
-def written(section: BaseModel) -> dict[str, Any]:
-    """The section's keys that say something, named as they were written."""
-    data: dict[str, Any] = section.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+def written(section: BaseModel, *, by_alias: bool = True) -> dict[str, Any]:
+    """The section's keys that say something, named as they were written, or as the kernel names them."""
+    data: dict[str, Any] = section.model_dump(mode="json", exclude_defaults=True, by_alias=by_alias)
     return data
 
 
@@ -73,8 +74,8 @@ def _over(defaults: Mapping[str, Any], column: Mapping[str, Any]) -> dict[str, A
     return dict(column) if "method" in column else {**defaults, **column}
 
 
-def retrain_policy(retrain: RetrainingSpec) -> dict[str, Any]:
-    """When drift leads to a retraining."""
+def retrain_policy(retrain: RetrainingSpec, monitor: MonitoringSpec) -> dict[str, Any]:
+    """When a retraining follows, and when a person is needed."""
     budget = retrain.budget
     limits = {"budget_max": budget.max, "budget_per_s": budget.per.total_seconds()} if budget else {}
     return {
@@ -82,10 +83,18 @@ def retrain_policy(retrain: RetrainingSpec) -> dict[str, Any]:
         "violated": retrain.windows.violated,
         "of": retrain.windows.of,
         "latest": retrain.windows.latest,
+        "warm_up": retrain.warm_up,
         "cooldown_s": retrain.cooldown.total_seconds(),
         "min_new_rows": retrain.min_new_rows,
         **limits,
+        "blackout": [blackout(each, monitor) for each in retrain.blackout],
+        "escalation": retrain.escalate.model_dump(mode="json"),
     }
+
+
+def blackout(section: BlackoutSpec, monitor: MonitoringSpec) -> dict[str, Any]:
+    """Days on which nothing is retrained."""
+    return {"timezone": monitor.timezone, **written(section, by_alias=False)}
 
 
 def schedule(section: ScheduleSpec | None) -> SchedulePlan | None:

@@ -37,7 +37,7 @@ def watch_tasks(source: PipelineSource) -> list[TaskPlan]:
             TaskPlan(
                 task_id="decide_retrain",
                 operator="RetrainPolicyOperator",
-                args={"drift": output("detect_drift"), "policy": rules.retrain_policy(spec.retrain)},
+                args={"drift": output("detect_drift"), "policy": rules.retrain_policy(spec.retrain, monitor)},
                 upstream=("detect_drift",),
             ),
             TaskPlan(

@@ -79,9 +79,6 @@ class BlackoutSpec(Section):
         if not yearly and last < first:
             remedy = "Write the earlier day first."
             raise fault("the blackout ends before it begins", at=("to",), remedy=remedy, found=f"'{last}'")
-        if yearly and self.weekdays and len(self.days()) == len(_YEAR):
-            remedy = "Remove `from`, `to` and `every`."
-            raise fault("weekdays of the whole year", at=("from",), remedy=remedy)
 
     def days(self) -> frozenset[str]:
         """Month and day, ``12-20``, of each day that it may take in every year."""

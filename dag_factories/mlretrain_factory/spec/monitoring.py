@@ -12,7 +12,7 @@ from mlretrain_factory.spec.drift import DriftSpec
 from mlretrain_factory.spec.performance import PerformanceSpec
 from mlretrain_factory.spec.quantity import Duration, format_duration
 from mlretrain_factory.spec.resources import Resources
-from mlretrain_factory.spec.schedule import ScheduleSpec
+from mlretrain_factory.spec.schedule import UTC, ScheduleSpec
 from mlretrain_factory.spec.section import Section, Uri, fault, text
 
 _TABLE = re.compile(r"[\w$-]+(\.[\w$-]+){0,2}")
@@ -87,6 +87,11 @@ class MonitoringSpec(Section):
     resources: Resources | None = Field(
         default=None, description="A class of the stack, or `{class, cpu, memory, gpu}`."
     )
+
+    @property
+    def timezone(self) -> str:
+        """The time zone of its clock."""
+        return self.schedule.timezone if self.schedule else UTC
 
     @model_validator(mode="after")
     def _source_fits(self) -> MonitoringSpec:

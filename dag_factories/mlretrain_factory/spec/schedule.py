@@ -24,12 +24,16 @@ def _check_timezone(value: str) -> str:
 Timezone = Annotated[str, AfterValidator(_check_timezone)]
 
 
+UTC = "UTC"
+"""The time zone of what names none."""
+
+
 class ScheduleSpec(Section):
     """By the clock, or by assets."""
 
     cron: Cron | None = Field(default=None, description="Five cron fields, or `@daily` and the like.")
     timezone: Timezone = Field(
-        default="UTC", description="IANA time zone of the cron fields; follows summer time."
+        default=UTC, description="IANA time zone of the cron fields; follows summer time."
     )
     on_assets: tuple[str, ...] = Field(
         default=(), description="URIs of Airflow assets; a run starts when all have been updated."

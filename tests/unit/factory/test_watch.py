@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mlretrain import wire
+from mlretrain.policy.blackout import Blackout
+from mlretrain_factory.plan import rules
 from mlretrain_factory.plan.describe_watch import describe_watch
-from mlretrain_factory.spec.blackout import BlackoutSpec, covers_every_day
+from mlretrain_factory.spec.blackout import WEEKDAYS, BlackoutSpec, Weekday, covers_every_day
 from mlretrain_factory.spec.drift import DriftSpec
+from mlretrain_factory.spec.monitoring import MonitoringSpec
 from mlretrain_factory.spec.performance import LabelsSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.retraining import WhenSpec
@@ -65,6 +69,23 @@ def test_weekdays_and_spans_leave_a_day_together() -> None:
     assert not covers_every_day([weekend, winter, yearly("04-02", "09-30")])
     assert not covers_every_day([])
     assert not covers_every_day([weekend, yearly("01-02", "12-31"), once])
+
+
+@given(st.booleans(), DAYS, DAYS, DAYS, st.sets(st.sampled_from(WEEKDAYS)))
+def test_what_is_written_is_what_is_blacked_out(
+    every: bool, first: str, last: str, day: str, weekdays: set[Weekday]
+) -> None:
+    if not every and last < first:
+        first, last = last, first
+    year = "" if every else "2027-"
+    span = {"from": year + first, "to": year + last, **({"every": "year"} if every else {})}
+    blackout = BlackoutSpec.model_validate(
+        {**span, "weekdays": tuple(weekdays) or None, "timezone": "Asia/Tokyo"}
+    )
+    kernel = wire.from_wire(Blackout, rules.blackout(blackout, MonitoringSpec.model_validate(MONITOR)))
+    noon = datetime.fromisoformat(f"2027-{day}T12:00+09:00")
+    inside = day in yearly(first, last).days()
+    assert kernel.covers(noon) == (inside and (not weekdays or WEEKDAYS[noon.weekday()] in weekdays))
 
 
 @pytest.mark.parametrize("reference", ["champion", "previous_window", {"same_window_last": "7d"}])
