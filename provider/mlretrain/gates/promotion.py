@@ -65,7 +65,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """Candidate minus champion, in the metric's own unit, with its confidence interval."""
+    """A score, or candidate minus champion, in the metric's own unit, with its confidence interval."""
 
     estimate: float
     low: float
@@ -75,7 +75,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """All evidence on a candidate: its scores and the champion's on one frozen holdout."""
+    """All evidence on a candidate: its scores and the champion's on one frozen holdout.
+
+    :param differences: candidate minus champion, by metric.
+    :param intervals: the candidate's scores on the whole holdout, by metric.
+    """
 
     holdout_sha256: str
     rows: int
@@ -83,6 +87,7 @@ class Evaluation:
     champion: Scores | None = None
     champion_version: str | None = None
     differences: Mapping[str, Interval] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

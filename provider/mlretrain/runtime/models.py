@@ -21,24 +21,53 @@ class Answer:
     predictions: Predictions
 
 
-def ask(model_uri: str, rows: pd.DataFrame, features: Sequence[str]) -> Answer:
-    """What the model says of ``rows``. Raises whatever MLflow or the model raises.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeptModel:
+    """A model as MLflow loads it.
 
     :param features: the columns it is given if it has no signature.
     """
+
+    loaded: Any
+    features: Sequence[str]
+
+    @property
+    def raw(self) -> Any:
+        """The object that was trained; ``None`` where MLflow does not give it back."""
+        try:
+            return self.loaded.get_raw_model()
+        except (AttributeError, NotImplementedError):
+            return None
+
+    def inputs(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The columns that it is asked with."""
+        schema = self.loaded.metadata.get_input_schema()
+        named = schema is not None and schema.has_input_names()
+        return fit_to_schema(rows, schema) if named else rows[list(self.features)]
+
+    def ask(self, rows: pd.DataFrame) -> Answer:
+        """What it says of ``rows``. Raises whatever MLflow or the model raises."""
+        from mlretrain.serving.columns import to_scalars
+
+        inputs = self.inputs(rows)
+        answer = self.loaded.predict(inputs)
+        return Answer(
+            served=to_scalars(answer, len(rows)),
+            predictions=_predictions(_classifier(self.raw), inputs, answer),
+        )
+
+
+def load(model_uri: str, features: Sequence[str]) -> KeptModel:
+    """The model at ``model_uri``. Raises whatever MLflow raises."""
     import mlflow.pyfunc
 
-    from mlretrain.serving.columns import to_scalars
+    loaded: Any = mlflow.pyfunc.load_model(model_uri, suppress_warnings=True)
+    return KeptModel(loaded=loaded, features=features)
 
-    model: Any = mlflow.pyfunc.load_model(model_uri, suppress_warnings=True)
-    schema = model.metadata.get_input_schema()
-    named = schema is not None and schema.has_input_names()
-    inputs = fit_to_schema(rows, schema) if named else rows[list(features)]
-    answer = model.predict(inputs)
-    return Answer(
-        served=to_scalars(answer, len(rows)),
-        predictions=_predictions(_estimator(model), inputs, answer),
-    )
+
+def ask(model_uri: str, rows: pd.DataFrame, features: Sequence[str]) -> Answer:
+    """What the model at ``model_uri`` says of ``rows``, as :meth:`KeptModel.ask`."""
+    return load(model_uri, features).ask(rows)
 
 
 def fit_to_schema(rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
@@ -72,12 +101,8 @@ def fit_to_schema(rows: pd.DataFrame, schema: Any) -> pd.DataFrame:
     return rows[list(columns)].assign(**columns)
 
 
-def _estimator(model: Any) -> Any:
-    """The classifier behind a pyfunc model, if it has probabilities; of several libraries' own making."""
-    try:
-        raw = model.get_raw_model()
-    except (AttributeError, NotImplementedError):
-        return None
+def _classifier(raw: Any) -> Any:
+    """``raw`` if it has probabilities; of several libraries' own making."""
     return raw if hasattr(raw, "predict_proba") and hasattr(raw, "classes_") else None
 
 

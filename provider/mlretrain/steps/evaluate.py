@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from mlretrain.errors import ConfigError, InvalidInput
+from mlretrain.errors import InvalidInput
 from mlretrain.gates.promotion import Evaluation, Interval, Scores, SliceScores
 from mlretrain.metrics import higher_is_better
-from mlretrain.runtime.store import read_uri
+from mlretrain.runtime.holdout import HeldOut, read_holdout
 from mlretrain.runtime.tracking import RUN_FACT, is_away, tracking
 from mlretrain.wire import pretty, to_wire
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow import MlflowClient
 
+    from mlretrain.importance import Importance
+    from mlretrain.performance.calibration import Calibration
     from mlretrain.runtime.context import StepContext
-    from mlretrain.runtime.models import Answer
+    from mlretrain.runtime.models import Answer, KeptModel
 
 SLICES = 50
 """Values of a slice column that are scored by themselves; rarer ones are scored together as ``other``."""
 
 METRIC_PREFIX = "holdout_"
+
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,11 @@ class Config:
     :param holdout_sha256: the hash of the holdout as training left it.
     :param features: the columns for a model that has no signature.
     :param slices: columns whose values are scored one by one.
-    :param confidence: of the interval of each metric's difference to the champion; ``None``: no intervals.
+    :param confidence: of the interval of each metric's difference to the champion; ``None``: of the
+        candidate's own scores only, at :data:`CONFIDENCE`.
+    :param time_column: each row's time: rows of one time are alike, which makes intervals wider.
+    :param importance: how much the model relies on each feature: as it says itself (``native``), by shuffling
+        columns (``permutation``), by whichever of the two can be had (``auto``), or unasked (``none``).
     """
 
     candidate_uri: str
@@ -48,6 +52,8 @@ class Config:
     metrics: tuple[str, ...]
     slices: tuple[str, ...] = ()
     confidence: float | None = None
+    time_column: str | None = None
+    importance: Literal["auto", "permutation", "native", "none"] = "auto"
 
 
 def run(config: Config, ctx: StepContext) -> dict[str, Any]:
@@ -62,24 +68,35 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
     for metric in config.metrics:
         higher_is_better(metric)
     with ctx.phase("read"):
-        holdout = _read_holdout(config, ctx)
+        holdout = read_holdout(
+            config.holdout_uri,
+            config.holdout_sha256,
+            target=config.target,
+            slices=config.slices,
+            time_column=config.time_column,
+            env=ctx.env,
+        )
     with tracking(ctx.env) as client:
         with ctx.phase("candidate"):
-            candidate = _candidate(config, holdout)
+            model, candidate = _candidate(config, holdout)
         scores = _scores(config, holdout, candidate)
         _log_metrics(client, ctx, scores.metrics)
         champion_version, champion_answer, champion_error = _champion(config, ctx, holdout)
+        with ctx.phase("importance"):
+            importance, importance_error = _importance(config, ctx, holdout, model, candidate)
     champion = None if champion_answer is None else _scores(config, holdout, champion_answer)
     with ctx.phase("intervals"):
-        differences = _differences(config, ctx, holdout, candidate, champion_answer)
-    evaluation = Evaluation(
-        holdout_sha256=config.holdout_sha256,
-        rows=len(holdout),
-        candidate=scores,
-        champion=champion,
-        champion_version=champion_version,
-        differences=differences,
-    )
+        evaluation = Evaluation(
+            holdout_sha256=config.holdout_sha256,
+            rows=len(holdout),
+            candidate=scores,
+            champion=champion,
+            champion_version=champion_version,
+            differences=_differences(config, ctx, holdout, candidate, champion_answer),
+            intervals=_intervals(config, ctx, holdout, candidate),
+        )
+    with ctx.phase("calibration"):
+        calibration = _calibration(config, ctx, holdout, candidate)
     return {
         "evaluation_uri": ctx.write_output("evaluation", "evaluation.json", pretty(evaluation)),
         "holdout_sha256": config.holdout_sha256,
@@ -91,42 +108,19 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         "prediction_profile_uri": ctx.write_output(
             "prediction_profile", "prediction_profile.json", _prediction_profile(candidate)
         ),
+        "calibration_uri": ctx.write_output("calibration", "calibration.json", pretty(calibration)),
+        "importance_uri": importance
+        and ctx.write_output("importance", "importance.json", pretty(importance)),
+        "importance_error": importance_error,
     }
 
 
-def _read_holdout(config: Config, ctx: StepContext) -> pd.DataFrame:
-    from mlretrain.data.frames import to_frame
-    from mlretrain.data.read import connect
-
-    data = read_uri(config.holdout_uri, ctx.env)
-    found = hashlib.sha256(data).hexdigest()
-    if found != config.holdout_sha256:
-        raise InvalidInput(
-            "the holdout has changed since training",
-            where=config.holdout_uri,
-            found=f"SHA-256 {found[:12]}…",
-            allowed=f"{config.holdout_sha256[:12]}…",
-            remedy="Train again: scores on different rows cannot be compared",
-        )
-    with tempfile.TemporaryDirectory(prefix="mlretrain-") as folder, connect() as con:
-        path = Path(folder) / "holdout.parquet"
-        path.write_bytes(data)
-        holdout = to_frame(con.read_parquet(str(path)))
-    missing = [each for each in (config.target, *config.slices) if each not in holdout.columns]
-    if missing:
-        raise ConfigError(
-            f"the holdout has no column {', '.join(map(repr, missing))}",
-            where="evaluate.slices" if config.target in holdout.columns else "data.target",
-            allowed=", ".join(map(str, holdout.columns)),
-        )
-    return holdout
-
-
-def _candidate(config: Config, holdout: pd.DataFrame) -> Answer:
-    from mlretrain.runtime.models import ask
+def _candidate(config: Config, holdout: HeldOut) -> tuple[KeptModel, Answer]:
+    from mlretrain.runtime.models import load
 
     try:
-        return ask(config.candidate_uri, holdout, config.features)
+        model = load(config.candidate_uri, config.features)
+        return model, model.ask(holdout.rows)
     except Exception as error:
         if is_away(error):
             raise
@@ -138,7 +132,7 @@ def _candidate(config: Config, holdout: pd.DataFrame) -> Answer:
 
 
 def _champion(
-    config: Config, ctx: StepContext, holdout: pd.DataFrame
+    config: Config, ctx: StepContext, holdout: HeldOut
 ) -> tuple[str | None, Answer | None, str | None]:
     """Version, answer, and why there is no answer."""
     from mlretrain.runtime.models import ask
@@ -149,7 +143,7 @@ def _champion(
     version = str(frozen["version"])
     try:
         with ctx.phase("champion"):
-            return version, ask(str(frozen["model_uri"]), holdout, config.features), None
+            return version, ask(str(frozen["model_uri"]), holdout.rows, config.features), None
     except Exception as error:
         if is_away(error):
             raise
@@ -164,28 +158,28 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {text.rpartition(' Error: ')[2][:300]}"
 
 
-def _scores(config: Config, holdout: pd.DataFrame, answer: Answer) -> Scores:
+def _scores(config: Config, holdout: HeldOut, answer: Answer) -> Scores:
     from mlretrain.scoring import score, slice_rows
 
-    truth = holdout[config.target].to_numpy()
     slices = {}
     for column in config.slices:
-        masks = slice_rows(holdout[column].tolist(), SLICES)
+        masks = slice_rows(holdout.rows[column].tolist(), SLICES)
         slices[column] = {
             value: SliceScores(
-                n=int(mask.sum()), metrics=score(config.metrics, truth[mask], answer.predictions.of(mask))
+                n=int(mask.sum()),
+                metrics=score(config.metrics, holdout.truth[mask], answer.predictions.of(mask)),
             )
             for value, mask in masks.items()
         }
     return Scores(
         holdout_sha256=config.holdout_sha256,
-        metrics=score(config.metrics, truth, answer.predictions),
+        metrics=score(config.metrics, holdout.truth, answer.predictions),
         slices=slices,
     )
 
 
 def _differences(
-    config: Config, ctx: StepContext, holdout: pd.DataFrame, candidate: Answer, champion: Answer | None
+    config: Config, ctx: StepContext, holdout: HeldOut, candidate: Answer, champion: Answer | None
 ) -> dict[str, Interval]:
     from mlretrain.intervals import difference_interval
 
@@ -195,14 +189,75 @@ def _differences(
     for metric in config.metrics:
         estimate, low, high = difference_interval(
             metric,
-            holdout[config.target].to_numpy(),
+            holdout.truth,
             candidate.predictions,
             champion.predictions,
             confidence=config.confidence,
             seed=ctx.request.seed,
+            blocks=holdout.blocks,
         )
         intervals[metric] = Interval(estimate=estimate, low=low, high=high, confidence=config.confidence)
     return intervals
+
+
+def _intervals(config: Config, ctx: StepContext, holdout: HeldOut, candidate: Answer) -> dict[str, Interval]:
+    """Of the candidate's own scores: what its performance is compared with once it serves."""
+    from mlretrain.intervals import score_interval
+
+    confidence = config.confidence or CONFIDENCE
+    intervals = {}
+    for metric in config.metrics:
+        estimate, low, high = score_interval(
+            metric,
+            holdout.truth,
+            candidate.predictions,
+            confidence=confidence,
+            seed=ctx.request.seed,
+            blocks=holdout.blocks,
+        )
+        intervals[metric] = Interval(estimate=estimate, low=low, high=high, confidence=confidence)
+    return intervals
+
+
+def _calibration(config: Config, ctx: StepContext, holdout: HeldOut, candidate: Answer) -> Calibration:
+    from mlretrain.performance.calibration import calibrate
+
+    return calibrate(
+        candidate.served,
+        candidate.predictions,
+        holdout.truth,
+        blocks=holdout.blocks,
+        seed=ctx.request.seed,
+    )
+
+
+def _importance(
+    config: Config, ctx: StepContext, holdout: HeldOut, model: KeptModel, candidate: Answer
+) -> tuple[Importance | None, str | None]:
+    """What each feature is worth to the candidate, or why that is not known."""
+    from mlretrain.importance import native, permutation
+
+    if config.importance == "none":
+        return None, None
+    inputs = model.inputs(holdout.rows)
+    found = native(model.raw, inputs) if config.importance in ("auto", "native") else None
+    if found is not None or config.importance == "native":
+        return found, None if found else "the model says nothing of its features itself"
+    try:
+        return permutation(
+            lambda rows: model.ask(rows).predictions,
+            inputs,
+            holdout.truth,
+            list(inputs.columns),
+            metric="log_loss" if candidate.predictions.probabilities is not None else config.metrics[0],
+            seed=ctx.request.seed,
+        ), None
+    except Exception as error:
+        if is_away(error):
+            raise
+        why = f"the features' importance could not be measured: {_describe(error)}"
+        print(why, flush=True)  # noqa: T201 - the job's log
+        return None, why
 
 
 def _log_metrics(client: MlflowClient, ctx: StepContext, metrics: Mapping[str, float]) -> None:

@@ -53,6 +53,7 @@ class _Data:
     dataset: Dataset
     features: list[str]
     train: pd.DataFrame
+    time_column: str | None
     holdout: bytes
     profile: DriftProfile
     sample: bytes | None
@@ -90,6 +91,7 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         "holdout_uri": ctx.write_output("holdout", "holdout.parquet", data.holdout),
         "holdout_sha256": hashlib.sha256(data.holdout).hexdigest(),
         "features": data.features,
+        "time_column": data.time_column,
         "rows": len(data.train),
         "holdout_rows": data.holdout_rows,
         "unlabelled_rows": data.unlabelled_rows,
@@ -110,6 +112,7 @@ def _load(config: Config, ctx: StepContext) -> _Data:
             dataset=rows.dataset,
             features=rows.features,
             train=frame[~held_out].reset_index(drop=True),
+            time_column=rows.time_column,
             holdout=to_parquet(rows.labelled.filter(parts.holdout_where)),
             profile=build_profile(
                 rows.con,
