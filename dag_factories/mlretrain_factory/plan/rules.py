@@ -11,7 +11,7 @@ from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan.model import Notification, SchedulePlan
 from mlretrain_factory.spec.blackout import BlackoutSpec
 from mlretrain_factory.spec.data import TrainingDataSpec
-from mlretrain_factory.spec.drift import ColumnDriftSpec, DriftDefaultsSpec, DriftSpec
+from mlretrain_factory.spec.drift import ColumnDriftSpec, DriftDefaultsSpec
 from mlretrain_factory.spec.monitoring import MonitoringSpec, WindowDataSpec
 from mlretrain_factory.spec.notification import NotificationSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
@@ -47,8 +47,9 @@ def confidence(spec: PipelineSpec) -> float | None:
     return next((gate.confidence for gate in spec.promote.gates if gate.confidence is not None), None)
 
 
-def drift_policy(drift: DriftSpec) -> dict[str, Any]:
-    """When a window has drifted."""
+def drift_policy(monitor: MonitoringSpec) -> dict[str, Any]:
+    """When a window has drifted, and when its data is broken."""
+    drift = monitor.drift
     defaults = _column(drift.defaults)
     columns = {
         name: "ignore" if column.ignore else _over(defaults, _column(column))
@@ -61,6 +62,7 @@ def drift_policy(drift: DriftSpec) -> dict[str, Any]:
         "share": drift.share,
         "min_rows": drift.defaults.min_rows,
         **prediction,
+        **monitor.quality.model_dump(),
     }
 
 

@@ -28,7 +28,7 @@ def watch_tasks(source: PipelineSource) -> list[TaskPlan]:
         TaskPlan(
             task_id="detect_drift",
             operator="DetectDriftOperator",
-            args={"profile": output("profile_window"), "policy": rules.drift_policy(monitor.drift)},
+            args={"profile": output("profile_window"), "policy": rules.drift_policy(monitor)},
             upstream=("profile_window",),
         ),
     ]
