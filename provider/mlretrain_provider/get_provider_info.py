@@ -75,6 +75,8 @@ def get_provider_info() -> dict[str, Any]:
             "mlretrain_provider.links.ModelVersionLink",
             "mlretrain_provider.links.DataDocsLink",
             "mlretrain_provider.links.DriftReportLink",
+            "mlretrain_provider.links.PerformanceReportLink",
+            "mlretrain_provider.links.DecisionLink",
             "mlretrain_provider.links.TrialsLink",
         ],
         "plugins": [

@@ -13,10 +13,12 @@ from mlretrain.registry.rest import MlflowRest
 from mlretrain_provider.hooks.mlflow import MLflowHook
 from mlretrain_provider.links import (
     DataDocsLink,
+    DecisionLink,
     DriftReportLink,
     FactLink,
     MLflowRunLink,
     ModelVersionLink,
+    PerformanceReportLink,
     TrialsLink,
 )
 from mlretrain_provider.plugins.artifacts import root_key
@@ -50,6 +52,8 @@ def link(monkeypatch: pytest.MonkeyPatch, kind: type[FactLink], **xcoms: Any) ->
         (ModelVersionLink, {"version": "7", "name": "a b"}, f"{MODELS}/a%20b/versions/7{WORKFLOW}"),
         (DataDocsLink, {"docs_uri": "s3://ml/a/p/index.html"}, f"{PAGES}/p/index.html"),
         (DriftReportLink, {"report_uri": "s3://ml/a/p/drift.html"}, f"{PAGES}/p/drift.html"),
+        (PerformanceReportLink, {"performance_uri": "s3://ml/a/p/x.json"}, f"{PAGES}/p/x.json"),
+        (DecisionLink, {"decision_uri": "s3://ml/a/p/decisions/x.json"}, f"{PAGES}/p/decisions/x.json"),
         (TrialsLink, {"trials_uri": "s3://ml/a/p/trials.html"}, f"{PAGES}/p/trials.html"),
         (DriftReportLink, {"report_uri": "s3://other/drift.html"}, ""),
         (MLflowRunLink, {}, ""),
@@ -77,8 +81,14 @@ def test_other_results_have_no_link(monkeypatch: pytest.MonkeyPatch, result: Any
 
 
 def test_names_are_what_people_read() -> None:
-    kinds = (MLflowRunLink, ModelVersionLink, DataDocsLink, DriftReportLink, TrialsLink)
-
-    names = ["MLflow run", "Model version", "Data Docs", "Drift report", "Trials"]
-    assert [kind().name for kind in kinds] == names
-    assert len({kind().xcom_key for kind in kinds}) == len(names)
+    names: dict[type[Any], str] = {
+        MLflowRunLink: "MLflow run",
+        ModelVersionLink: "Model version",
+        DataDocsLink: "Data Docs",
+        DriftReportLink: "Drift report",
+        PerformanceReportLink: "Performance report",
+        DecisionLink: "Decision",
+        TrialsLink: "Trials",
+    }
+    assert {kind: kind().name for kind in names} == names
+    assert len({kind().xcom_key for kind in names}) == len(names)
