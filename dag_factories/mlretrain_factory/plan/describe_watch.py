@@ -58,11 +58,14 @@ def _quality(quality: QualitySpec) -> str:
 
 
 def _performance(performance: PerformanceSpec) -> str:
+    from mlretrain.performance.estimate import ESTIMABLE
+
     limits = [f"below {performance.min:g}"] if performance.min is not None else []
     if performance.max_drop is not None:
         limits.append(f"worse by more than {performance.max_drop:g} than in the champion's own evaluation")
     labels = performance.labels
-    until = "it is estimated" if performance.estimate == "auto" else "it is unknown"
+    estimated = performance.estimate == "auto" and performance.metric in ESTIMABLE
+    until = "it is estimated" if estimated else "it is unknown"
     return (
         f"Measures `{performance.metric}` on the labels in `{labels.uri}`, which come {_span(labels.delay)} "
         f"late: violated {_listed(limits, 'or')}; "
