@@ -1,4 +1,4 @@
-"""``mlretrain``: lint, explain and compare pipelines, build their images, serve models, replay steps."""
+"""``mlretrain``: lint, explain, compare and simulate pipelines, build their images, serve models, replay steps."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ Command = Callable[[argparse.Namespace], "int | None"]
 SERVE = "mlretrain.serving.server"
 REPLAY = "mlretrain.runtime.replay"
 IMAGE = "mlretrain_factory.image"
+SIMULATE = "mlretrain_factory.simulate"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +64,8 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     schema.add_argument("kind", nargs="?", choices=["pipeline", "stack"], default="pipeline")
     schema.set_defaults(command=_schema)
 
+    simulated = commands.add_parser("simulate", help="replay a pipeline's policy over its own history")
+    _add(simulated, SIMULATE, chosen == "simulate")
     _add(commands.add_parser("image", help="build the image of jobs"), IMAGE, chosen == "image")
     _add(commands.add_parser("serve", help="serve models and split their traffic"), SERVE, chosen == "serve")
     _add(commands.add_parser("replay", help="run a step again from its request"), REPLAY, chosen == "replay")

@@ -120,7 +120,7 @@ def recipe_of(pipelines: Sequence[Path], code: Path | None, base: str) -> Recipe
     environments = [source.spec.train.environment for source in sources]
     wanted = {each for environment in environments if environment for each in environment.requirements}
     if code is None:
-        code = _common([_code_of(source.path, source.spec.train.entrypoint) for source in sources])
+        code = _common([code_of(source.path, source.spec.train.entrypoint) for source in sources])
     else:
         code = code.absolute()
         wanted |= _requirements_of(code)
@@ -167,7 +167,7 @@ def find_engine() -> str:
     raise ConfigError("the container engine does not answer", found="; ".join(said), remedy=remedy)
 
 
-def _code_of(pipeline: Path, entrypoint: str | None) -> Path:
+def code_of(pipeline: Path, entrypoint: str | None) -> Path:
     """The folder from which the entry point is imported: the pipeline's, or one above it."""
     if entrypoint is None:
         return pipeline.parent

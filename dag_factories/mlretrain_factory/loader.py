@@ -11,7 +11,7 @@ from typing import Any
 from mlretrain_factory.agreement import check_agreement
 from mlretrain_factory.errors import Position, SpecError, SpecErrors
 from mlretrain_factory.faults import validate
-from mlretrain_factory.inheritance import inherited
+from mlretrain_factory.inheritance import inherited, merge
 from mlretrain_factory.placement import find_placement
 from mlretrain_factory.source_map import Node
 from mlretrain_factory.spec.pipeline import PipelineSpec
@@ -74,14 +74,20 @@ def pipeline_name(path: Path) -> str:
 
 
 def load_source(
-    path: Path, environ: Mapping[str, str] | None = None, root: Path | None = None
+    path: Path,
+    environ: Mapping[str, str] | None = None,
+    root: Path | None = None,
+    changes: Node | None = None,
 ) -> PipelineSource:
     """The pipeline in the file ``path``. Raises :class:`SpecErrors` with everything that is wrong with it.
 
     :param environ: the environment that allow-listed ``${env.NAME}`` read; none: the process's.
     :param root: the highest folder that is searched for defaults and stacks.
+    :param changes: a mapping that goes over what is written.
     """
     written = inherited(path, root)
+    if changes is not None:
+        written = merge(written, changes)
     placement, errors = find_placement(written, path, os.environ if environ is None else environ, root)
     substitution = placement.substitution if placement else None
     resolved = substitution.apply(written) if substitution else written

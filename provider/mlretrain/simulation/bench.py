@@ -1,0 +1,176 @@
+"""What one process can find out about the past: how a window looked, what a model was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from mlretrain.data.split import Holdout
+from mlretrain.drift.policy import DriftPolicy, compare
+from mlretrain.drift.profile import DriftProfile, with_prediction
+from mlretrain.drift.verdict import unknown_report
+from mlretrain.errors import ConfigError, InvalidInput
+from mlretrain.performance.policy import PerformancePolicy
+from mlretrain.simulation.history import History
+from mlretrain.simulation.replay import FAILED, PROMOTED, Attempt, Champion, Measured, Performed
+from mlretrain.simulation.training import Model, Score, Served, Training
+from mlretrain.simulation.workshop import Workshop
+
+ASSUMED = "assumed: nothing was trained"
+
+Reference = Literal["champion", "previous_window"] | timedelta
+"""What a window is compared with; a length of time: the window so long ago."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """The past and how to look at it.
+
+    :param training_window: length of a training's window; ``None``: all that is before its end.
+    :param chunk_s: length of a reference's own chunks, from which its noise is learnt.
+    :param delay: how long after an answer its label is there.
+    """
+
+    history: History
+    training_window: timedelta | None
+    holdout: Holdout
+    chunk_s: float
+    delay: timedelta = timedelta()
+    reference: Reference = "champion"
+    training: Training | None = None
+    _learnt: dict[datetime, DriftProfile | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def measure(
+        self, start: datetime, end: datetime, policy: DriftPolicy, trained: datetime, served: Sequence[Served]
+    ) -> Measured:
+        """What the window [``start``, ``end``) shows beside the champion of ``trained``.
+
+        :param served: who answered which of its rows; empty if nothing was trained.
+        """
+        reference = self._reference(start, end, trained)
+        current = self.history.window(start, end)
+        if reference is None or current is None:
+            why = "it has no rows" if current is None else "there are no rows to compare it with"
+            return Measured.of(unknown_report(why, rows=current.rows if current else 0))
+        importance = None
+        if self.training is not None:
+            importance = self.training.importance(trained)
+            if policy.prediction_threshold is not None:
+                expected, seen = self.training.predictions(trained, served)
+                reference, current = with_prediction(reference, expected), with_prediction(current, seen)
+        return Measured.of(compare(reference, current, policy, importance=importance))
+
+    def open(self) -> None:
+        """See :meth:`Training.open`."""
+        self._models.open()
+
+    def train(self, trained: datetime) -> Model:
+        """See :meth:`Training.train`."""
+        return self._models.train(trained)
+
+    def judge(self, candidate: datetime, champion: datetime | None) -> Attempt:
+        """See :meth:`Training.judge`."""
+        return self._models.judge(candidate, champion)
+
+    def perform(self, served: Served, policy: PerformancePolicy) -> Performed:
+        """See :meth:`Training.perform`."""
+        return Performed.of(self._models.perform(served, policy))
+
+    def score(self, served: Sequence[Served], metric: str) -> Score:
+        """See :meth:`Training.score`."""
+        return self._models.score(served, metric)
+
+    @property
+    def _models(self) -> Training:
+        if self.training is None:
+            raise ConfigError("nothing is trained in this simulation", remedy="Ask for --train.")
+        return self.training
+
+    def _reference(self, start: datetime, end: datetime, trained: datetime) -> DriftProfile | None:
+        if trained not in self._learnt:
+            since = trained - self.training_window if self.training_window else None
+            self._learnt[trained] = self.history.reference(
+                since, trained, chunk_s=self.chunk_s, holdout=self.holdout
+            )
+        learnt = self._learnt[trained]
+        if self.reference == "champion" or learnt is None:
+            return learnt
+        ago = self.reference if isinstance(self.reference, timedelta) else end - start
+        return self.history.window(start - ago, end - ago)
+
+
+class Past:
+    """The past as replays see it; what one of them has found out is known to all.
+
+    :param bench: what the workshop's processes work on.
+    """
+
+    def __init__(self, bench: Bench, workshop: Workshop) -> None:
+        self._bench = bench
+        self._workshop = workshop
+
+    def measure(
+        self, start: datetime, end: datetime, policy: DriftPolicy, champions: Sequence[Champion]
+    ) -> Measured:
+        """What the window shows beside the last champion."""
+        looks_at_answers = self._bench.training is not None and policy.prediction_threshold is not None
+        served = served_between(champions, start, end) if looks_at_answers else ()
+        return self._workshop.call(self._bench.measure, start, end, policy, champions[-1].trained, served)
+
+    def perform(
+        self, start: datetime, end: datetime, policy: PerformancePolicy, champion: Champion
+    ) -> Performed | None:
+        """How good the champion's answers were in the window of labels that have arrived by ``end``."""
+        if self._bench.training is None:
+            return None
+        first, last = max(start - self._bench.delay, champion.since), end - self._bench.delay
+        if first >= last:
+            return Performed(verdict="unknown", summary="the champion has no answers with labels yet")
+        served = Served(trained=champion.trained, start=first, end=last)
+        return self._workshop.call(self._bench.perform, served, policy)
+
+    def first(self, trained: datetime) -> Attempt:
+        """What comes of the first champion; raises :class:`InvalidInput` if it cannot be trained."""
+        if self._bench.training is None:
+            return Attempt(outcome=PROMOTED, reason=ASSUMED)
+        self._workshop.call(self._bench.open)
+        model = self._workshop.call(self._bench.train, trained)
+        if model.error is not None:
+            raise InvalidInput("the first model cannot be trained", found=model.error)
+        return self._workshop.call(self._bench.judge, trained, None)
+
+    def retrain(self, trained: datetime, champion: Champion) -> Attempt:
+        """What comes of a candidate beside the champion; without training it is assumed to be promoted."""
+        if self._bench.training is None:
+            return Attempt(outcome=PROMOTED, reason=ASSUMED)
+        model = self._workshop.call(self._bench.train, trained)
+        if model.error is not None:
+            return Attempt(outcome=FAILED, reason=model.error)
+        return self._workshop.call(self._bench.judge, trained, champion.trained)
+
+    def prepare(self, instants: Iterable[datetime]) -> None:
+        """Begin to train the models that are needed anyway."""
+        for each in instants if self._bench.training is not None else ():
+            self._workshop.start(self._bench.train, each)
+
+    def seconds(self, instants: Iterable[datetime]) -> float:
+        """How long the models of these instants took to train, all together."""
+        return sum(self._workshop.call(self._bench.train, each).seconds for each in instants)
+
+    def score(self, champions: Sequence[Champion], start: datetime, end: datetime, metric: str) -> Score:
+        """How good the answers in [``start``, ``end``) were, whoever was the champion then."""
+        return self._workshop.call(self._bench.score, served_between(champions, start, end), metric)
+
+
+def served_between(champions: Sequence[Champion], start: datetime, end: datetime) -> tuple[Served, ...]:
+    """Who answered the rows of [``start``, ``end``); nobody those before the first champion."""
+    ends = [*(each.since for each in champions[1:]), end]
+    spans = (
+        Served(trained=each.trained, start=max(start, each.since), end=min(end, until))
+        for each, until in zip(champions, ends, strict=True)
+    )
+    return tuple(each for each in spans if each.start < each.end)

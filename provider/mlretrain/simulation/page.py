@@ -1,0 +1,5 @@
+"""x"""
+
+
+def render_html(s):
+    return ""
