@@ -56,8 +56,47 @@ def open_relation(
     with reading(dataset.uri):
         time = TimeColumn(relation, dataset.time_column, dataset.uri)
         window = time.within(dataset.start, dataset.end)
-        relation = relation.filter(window) if window else relation
+        if window and not _all_within(relation, dataset, time):
+            relation = relation.filter(window)
+        if time.sql == quote(dataset.time_column):
+            return relation
         return relation.select(f"* REPLACE ({time.sql} AS {quote(dataset.time_column)})")
+
+
+@contextmanager
+def open_columns(
+    con: DuckDBPyConnection, dataset: Dataset, env: Mapping[str, str] | None = None
+) -> Iterator[DuckDBPyRelation]:
+    """The rows of ``dataset`` in a form whose columns can be read one by one at no more cost than together.
+
+    Local Parquet is that already; CSV and what is in S3 is read once, into a temporary file. Raises as
+    :func:`open_relation`.
+    """
+    relation = open_relation(con, dataset, env)
+    if dataset.format == "parquet" and not is_remote(dataset.files):
+        yield relation
+        return
+    with copied(con, relation, dataset.uri) as copy:
+        yield copy
+
+
+@contextmanager
+def copied(con: DuckDBPyConnection, relation: DuckDBPyRelation, where: str) -> Iterator[DuckDBPyRelation]:
+    """The rows of ``relation``, in any order, in a temporary Parquet file.
+
+    :param where: the dataset's name in errors.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlretrain-columns-") as folder:
+        path = str(Path(folder) / "rows.parquet")
+        # Keeping the order would keep many rows in memory.
+        con.execute("SET preserve_insertion_order = false")
+        try:
+            with reading(where):
+                relation.write_parquet(path)
+                copy = con.read_parquet(path)
+        finally:
+            con.execute("SET preserve_insertion_order = true")
+        yield copy
 
 
 def read_frame(
@@ -97,6 +136,19 @@ def scan(
     if file_format == "csv":
         return _scan_remote_csv(con, files, env)
     return con.from_arrow(_arrow_dataset(files, env))
+
+
+def _all_within(relation: DuckDBPyRelation, dataset: Dataset, time: TimeColumn) -> bool:
+    """Whether every row is in the window, where the files' own statistics say so at no cost."""
+    if dataset.format != "parquet" or is_remote(dataset.files):
+        return False
+    least, most = f"min({time.sql})", f"max({time.sql})"
+    inside = [
+        f"count(*) = count({time.sql})",
+        *([time.at_or_after(dataset.start, least)] if dataset.start else []),
+        *([time.before(dataset.end, most)] if dataset.end else []),
+    ]
+    return bool(relation.aggregate(" AND ".join(inside)).fetchall()[0][0])
 
 
 @contextmanager

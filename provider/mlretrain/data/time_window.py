@@ -61,13 +61,13 @@ class TimeColumn:
         # Text is read in the connection's time zone, which is UTC here.
         self.sql = f"CAST({quote(name)} AS TIMESTAMPTZ)" if kind == "VARCHAR" else quote(name)
 
-    def at_or_after(self, time: datetime) -> str:
-        """The predicate that a row's time is not before ``time``."""
-        return f"{self.sql} >= {self._instant(time)}"
+    def at_or_after(self, time: datetime, of: str | None = None) -> str:
+        """The predicate that a row's time, or the aggregate ``of`` such times, is not before ``time``."""
+        return f"{of or self.sql} >= {self._instant(time)}"
 
-    def before(self, time: datetime) -> str:
-        """The predicate that a row's time is before ``time``."""
-        return f"{self.sql} < {self._instant(time)}"
+    def before(self, time: datetime, of: str | None = None) -> str:
+        """The predicate that a row's time, or the aggregate ``of`` such times, is before ``time``."""
+        return f"{of or self.sql} < {self._instant(time)}"
 
     def within(self, start: datetime | None, end: datetime | None) -> str | None:
         """The predicate of [``start``, ``end``); ``None`` if it holds for every row."""

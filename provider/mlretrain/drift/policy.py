@@ -12,7 +12,8 @@ What cannot be measured never says "drift" and never "stable": it says ``unknown
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import median
 from types import MappingProxyType
 from typing import Literal
 
@@ -171,8 +172,19 @@ def _prediction(judge: _Judge, reference: DriftProfile, current: DriftProfile) -
     expected = reference.column(policy.prediction_column)
     if expected is None or policy.prediction_threshold is None:
         return None
+    if not expected.noise:
+        expected = replace(expected, noise=_usual_noise(reference))
     rule = ColumnPolicy(threshold=policy.prediction_threshold)
     return judge.column(expected, current.column(policy.prediction_column), rule, None)
+
+
+def _usual_noise(reference: DriftProfile) -> dict[str, float]:
+    """The median of what the features' time chunks show: answers come in the clusters that questions do."""
+    by_method: dict[str, list[float]] = {}
+    for column in reference.columns:
+        for method, each in column.noise.items():
+            by_method.setdefault(method, []).append(each)
+    return {method: median(each) for method, each in by_method.items()}
 
 
 def _quality(

@@ -136,7 +136,7 @@ def build_profile(
     from mlretrain.drift.noise import with_noise
     from mlretrain.drift.scan import Scan
 
-    scan = Scan.of_duckdb(con, relation, include=include, exclude=exclude, time_column=time_column)
+    scan = Scan.of_duckdb(relation, include=include, exclude=exclude, time_column=time_column)
     bins = Choice(scan=scan, top=top, sensitive=sensitive).bins(reference)
     if chunk_s is None or time_column is None or reference is not None:
         return scan.count(bins)
@@ -167,7 +167,7 @@ def profile_chunks(
     from mlretrain.drift.choose import Choice
     from mlretrain.drift.scan import Scan
 
-    scan = Scan.of_duckdb(con, relation, include=include, exclude=exclude, time_column=time_column)
+    scan = Scan.of_duckdb(relation, include=include, exclude=exclude, time_column=time_column)
     return scan.count_chunks(Choice(scan=scan, top=top, sensitive=sensitive).bins(reference), chunk_s)
 
 

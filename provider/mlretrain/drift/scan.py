@@ -18,7 +18,7 @@ from mlretrain.drift.profile import FRESH, ColumnProfile, DriftProfile, Kind
 from mlretrain.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    from duckdb import DuckDBPyRelation
 
 _ROWS = "mlretrain_rows"
 _MANY = 10_000
@@ -38,9 +38,8 @@ class DuckdbSource:
     dialect = DUCKDB
     table = _ROWS
 
-    def __init__(self, con: DuckDBPyConnection, relation: DuckDBPyRelation) -> None:
+    def __init__(self, relation: DuckDBPyRelation) -> None:
         self._relation: Any = relation  # DuckDB annotates query() wrongly.
-        con.execute("SET preserve_insertion_order = false")
 
     def types(self) -> dict[str, str]:
         """Columns with their types' names."""
@@ -93,7 +92,6 @@ class Scan:
     @classmethod
     def of_duckdb(
         cls,
-        con: DuckDBPyConnection,
         relation: DuckDBPyRelation,
         *,
         include: Sequence[str] | None,
@@ -101,7 +99,7 @@ class Scan:
         time_column: str | None,
     ) -> Scan:
         """The scan of a relation."""
-        source = DuckdbSource(con, relation)
+        source = DuckdbSource(relation)
         return cls.of(source, include=include, exclude=exclude, time_column=time_column)
 
     @property

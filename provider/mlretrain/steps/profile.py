@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlretrain.data.dataset import read_dataset
-from mlretrain.drift.profile import DriftProfile
-from mlretrain.errors import ContractError
+from mlretrain.drift.profile import PROFILE_VERSION, TOP_CATEGORIES, DriftProfile
+from mlretrain.errors import ContractError, InvalidInput, NotFound
 from mlretrain.runtime.store import read_uri
 from mlretrain.wire import from_wire, pretty
 
 if TYPE_CHECKING:
     from mlretrain.runtime.context import StepContext
+
+logger = logging.getLogger("mlretrain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,56 +29,98 @@ class Config:
     :param reference_uris: profiles whose bins and categories are used, such as the champion's features and
         its predictions; a column in several has those of the first. Without ``include`` their columns are
         profiled, so that the serving log's own columns are not.
+    :param against_uri: the dataset of another window, which this one will be compared with and which is
+        profiled too.
     :param chunk_s: the span, in seconds, of the time chunks from which a profile that will be a reference
         learns its noise.
+    :param top: categories that are kept by name.
+    :param sensitive: columns of which only digests are kept.
     """
 
     dataset_uri: str
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     reference_uris: tuple[str, ...] = ()
+    against_uri: str | None = None
     chunk_s: float | None = None
+    top: int = TOP_CATEGORIES
+    sensitive: tuple[str, ...] = ()
 
 
 def run(config: Config, ctx: StepContext) -> dict[str, Any]:
-    """One scan of the data, in bounded memory; the profile is kept as ``profile.json``."""
-    from mlretrain.data.read import connect, open_relation
+    """One scan of the data, in bounded memory; the profile is kept as ``profile.json``.
+
+    Data or a reference that cannot be read is a finding, not a failure: ``unknown`` says why there is no
+    profile. What may pass, such as storage that is away, is raised.
+    """
+    try:
+        return _profile(config, ctx)
+    except (InvalidInput, ContractError, NotFound) as error:
+        logger.warning("The window cannot be profiled: %s", error)
+        return {"profile_uri": None, "rows": 0, "unknown": str(error)}
+
+
+def _profile(config: Config, ctx: StepContext) -> dict[str, Any]:
+    reference = read_reference(config.reference_uris, ctx.env)
+    result: dict[str, Any] = {}
+    if config.against_uri is not None:
+        reference = _count(config, ctx, config.against_uri, reference)
+        result["reference_profile_uri"] = ctx.write_output("reference", "reference.json", pretty(reference))
+    profile = _count(config, ctx, config.dataset_uri, reference)
+    uri = ctx.write_output("profile", "profile.json", pretty(profile))
+    return {**result, "profile_uri": uri, "rows": profile.rows}
+
+
+def _count(config: Config, ctx: StepContext, uri: str, reference: DriftProfile | None) -> DriftProfile:
+    from mlretrain.data.read import connect, open_columns, reading
     from mlretrain.drift.profile import build_profile
 
-    dataset = read_dataset(config.dataset_uri, ctx.env)
-    reference = read_reference(config.reference_uris, ctx.env)
-    with connect() as con, ctx.phase("profile"):
-        relation = open_relation(con, dataset, ctx.env)
+    dataset = read_dataset(uri, ctx.env)
+    with connect() as con, ctx.phase("profile"), open_columns(con, dataset, ctx.env) as relation:
         include = config.include
         if include is None and reference is not None:
             known = {column.name for column in reference.columns}
             include = tuple(each for each in relation.columns if each in known)
-        profile = build_profile(
-            con,
-            relation,
-            include=include,
-            exclude=config.exclude,
-            time_column=dataset.time_column,
-            chunk_s=config.chunk_s if dataset.time_column else None,
-            reference=reference,
-        )
-    return {
-        "profile_uri": ctx.write_output("profile", "profile.json", pretty(profile)),
-        "rows": profile.rows,
-    }
+        with reading(dataset.uri):
+            return build_profile(
+                con,
+                relation,
+                include=include,
+                exclude=config.exclude,
+                time_column=dataset.time_column,
+                chunk_s=config.chunk_s if dataset.time_column else None,
+                top=config.top,
+                sensitive=config.sensitive,
+                reference=reference,
+            )
 
 
 def read_reference(uris: Sequence[str], env: Mapping[str, str]) -> DriftProfile | None:
     """The columns of all profiles at ``uris`` as one; the first profile's wins."""
-    profiles = [_read(uri, env) for uri in uris]
+    profiles = [read_profile(uri, env) for uri in uris]
     if not profiles:
         return None
     columns = {column.name: column for profile in reversed(profiles) for column in profile.columns}
     return dataclasses.replace(profiles[0], columns=tuple(columns.values()))
 
 
-def _read(uri: str, env: Mapping[str, str]) -> DriftProfile:
+def read_profile(uri: str, env: Mapping[str, str] | None) -> DriftProfile:
+    """The profile kept at ``uri``.
+
+    :raises ContractError: there is something else, or a profile of another version.
+    :raises NotFound: there is nothing.
+    """
     try:
-        return from_wire(DriftProfile, json.loads(read_uri(uri, env)))
-    except ValueError as error:
+        content = json.loads(read_uri(uri, env))
+        version = content.get("version") if isinstance(content, dict) else None
+        if version == PROFILE_VERSION:
+            return from_wire(DriftProfile, content)
+    except (ValueError, ContractError) as error:
         raise ContractError("not a drift profile", where=uri, found=str(error)) from error
+    raise ContractError(
+        "not a drift profile of this version",
+        where=uri,
+        found=f"version {version}",
+        allowed=f"version {PROFILE_VERSION}",
+        remedy="Retrain the model, or profile the data again.",
+    )

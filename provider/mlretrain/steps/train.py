@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlretrain.data.dataset import Dataset
+from mlretrain.data.time_window import quote
+from mlretrain.drift.profile import TOP_CATEGORIES
 from mlretrain.drift.sample import ROWS
 from mlretrain.runtime.recipe import Recipe, fit_command, fit_function, log_params, no_model, open_rows
 from mlretrain.runtime.tracking import run_id_of, tracking
@@ -39,16 +41,20 @@ class Config(Recipe):
 
     :param chunk_s: the span, in seconds, of the reference profile's own time chunks, from which drift learns
         its noise: the length of a monitored window.
+    :param top: categories that the profile keeps by name.
+    :param sensitive: columns of which the profile keeps only digests.
     :param sample: keep rows for the measures that need them; none: keep no row.
     """
 
     chunk_s: float | None = None
+    top: int = TOP_CATEGORIES
+    sensitive: tuple[str, ...] = ()
     sample: SampleConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Data:
-    """The rows to learn from, and what is kept of the data: Parquet bytes of holdout and sample, the profile."""
+    """The rows to learn from, and what is kept of the data: holdout and sample as Parquet, the profile."""
 
     dataset: Dataset
     features: list[str]
@@ -101,7 +107,6 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
 
 def _load(config: Config, ctx: StepContext) -> _Data:
     from mlretrain.data.frames import to_frame, to_parquet
-    from mlretrain.drift.profile import build_profile
 
     with open_rows(config, ctx) as rows:
         parts = rows.parts
@@ -114,16 +119,28 @@ def _load(config: Config, ctx: StepContext) -> _Data:
             train=frame[~held_out].reset_index(drop=True),
             time_column=rows.time_column,
             holdout=to_parquet(rows.labelled.filter(parts.holdout_where)),
-            profile=build_profile(
-                rows.con,
-                rows.labelled.filter(parts.train_where),
-                include=rows.features,
-                time_column=rows.time_column,
-                chunk_s=config.chunk_s if rows.time_column else None,
-            ),
+            profile=_profile(config, rows),
             sample=_sample(config, config.sample, rows, ctx) if config.sample and not ctx.rank else None,
             holdout_rows=parts.holdout_rows,
             unlabelled_rows=_count(rows.every) - parts.train_rows - parts.holdout_rows,
+        )
+
+
+def _profile(config: Config, rows: Rows) -> DriftProfile:
+    from mlretrain.data.read import copied
+    from mlretrain.drift.profile import build_profile
+
+    columns = dict.fromkeys([*rows.features, *([rows.time_column] if rows.time_column else [])])
+    train = rows.labelled.filter(rows.parts.train_where).project(", ".join(map(quote, columns)))
+    with copied(rows.con, train, rows.dataset.uri) as copy:
+        return build_profile(
+            rows.con,
+            copy,
+            include=[each for each in rows.features if each != rows.time_column],
+            time_column=rows.time_column,
+            chunk_s=config.chunk_s if rows.time_column else None,
+            top=config.top,
+            sensitive=config.sensitive,
         )
 
 
