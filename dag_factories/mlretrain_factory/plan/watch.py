@@ -6,6 +6,9 @@ from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan import rules
 from mlretrain_factory.plan.jobs import job
 from mlretrain_factory.plan.model import TaskPlan, output
+from mlretrain_factory.spec.monitoring import MonitoringSpec
+from mlretrain_factory.spec.performance import PerformanceSpec
+from mlretrain_factory.spec.retraining import RetrainingSpec
 
 
 def watch_tasks(source: PipelineSource) -> list[TaskPlan]:
@@ -13,9 +16,18 @@ def watch_tasks(source: PipelineSource) -> list[TaskPlan]:
     spec, monitor = source.spec, source.spec.monitor
     if monitor is None:
         return []
+    tasks = _drift(source, monitor)
+    if monitor.performance is not None:
+        tasks.append(_performance(source, monitor, monitor.performance))
+    if spec.retrain is not None:
+        tasks += _decision(source, monitor, spec.retrain)
+    return tasks
+
+
+def _drift(source: PipelineSource, monitor: MonitoringSpec) -> list[TaskPlan]:
     unseen = [name for name, column in monitor.drift.columns.items() if column.ignore]
-    exclude = sorted({*spec.data.features.exclude, *unseen})
-    tasks = [
+    exclude = sorted({*source.spec.data.features.exclude, *unseen})
+    return [
         TaskPlan(
             task_id="profile_window",
             operator="ProfileDataOperator",
@@ -32,19 +44,46 @@ def watch_tasks(source: PipelineSource) -> list[TaskPlan]:
             upstream=("profile_window",),
         ),
     ]
-    if spec.retrain is not None:
-        tasks += [
-            TaskPlan(
-                task_id="decide_retrain",
-                operator="RetrainPolicyOperator",
-                args={"drift": output("detect_drift"), "policy": rules.retrain_policy(spec.retrain, monitor)},
-                upstream=("detect_drift",),
-            ),
-            TaskPlan(
-                task_id="trigger_retrain",
-                operator="TriggerRetrainOperator",
-                args={"decision": output("decide_retrain"), "trigger_dag_id": f"{spec.pipeline}.retrain"},
-                upstream=("decide_retrain",),
-            ),
-        ]
-    return tasks
+
+
+def _performance(source: PipelineSource, monitor: MonitoringSpec, performance: PerformanceSpec) -> TaskPlan:
+    labels = performance.labels
+    return TaskPlan(
+        task_id="measure_performance",
+        operator="MeasurePerformanceOperator",
+        args={
+            "predictions": rules.data_window(monitor.data),
+            "labels": rules.given(labels, exclude={"join_on", "delay", "column"}),
+            "join_on": list(labels.join_on),
+            "delay_s": labels.delay.total_seconds(),
+            "target": labels.column or source.spec.data.target,
+            **rules.given(performance, exclude={"labels"}),
+            **job(source, monitor.resources),
+        },
+    )
+
+
+def _decision(source: PipelineSource, monitor: MonitoringSpec, retrain: RetrainingSpec) -> list[TaskPlan]:
+    measured = {"drift": "detect_drift"}
+    if monitor.performance is not None:
+        measured["performance"] = "measure_performance"
+    return [
+        TaskPlan(
+            task_id="decide_retrain",
+            operator="RetrainPolicyOperator",
+            args={
+                **{name: output(task) for name, task in measured.items()},
+                "policy": rules.retrain_policy(retrain, monitor),
+            },
+            upstream=tuple(measured.values()),
+        ),
+        TaskPlan(
+            task_id="trigger_retrain",
+            operator="TriggerRetrainOperator",
+            args={
+                "decision": output("decide_retrain"),
+                "trigger_dag_id": f"{source.spec.pipeline}.retrain",
+            },
+            upstream=("decide_retrain",),
+        ),
+    ]

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from mlretrain.drift.metrics import Method
 from mlretrain_factory.errors import nearest
 from mlretrain_factory.spec.quantity import Duration
-from mlretrain_factory.spec.section import Section, fault
+from mlretrain_factory.spec.section import Entrypoint, Section, fault
 
 
 def _check_threshold(value: Any) -> Any:
@@ -97,12 +97,20 @@ class DomainDriftSpec(Section):
     )
 
 
+_OTHER_ENGINE = "Remove it, or choose `engine: mlretrain`."
+
+
 class DriftSpec(Section):
     """When a window has drifted away from its reference."""
 
     engine: Literal["mlretrain", "evidently"] = Field(
         default="mlretrain",
         description="`mlretrain`: on profiles, at any size; `evidently`: its presets, on a sample of rows.",
+    )
+    preset: Entrypoint | None = Field(
+        default=None,
+        description="Of `engine: evidently`: a function `package.module:name` that returns an "
+        "`evidently.Report`; left out: its `DataDriftPreset`.",
     )
     reference: Reference = Field(
         default="champion",
@@ -135,16 +143,22 @@ class DriftSpec(Section):
         return self.reference.same_window_last if isinstance(self.reference, SameWindowSpec) else None
 
     @model_validator(mode="after")
-    def _evidently_has_its_own_methods(self) -> DriftSpec:
-        if self.engine == "mlretrain":
-            return self
-        remedy = "Remove it, or choose `engine: mlretrain`."
+    def _fits_the_engine(self) -> DriftSpec:
+        if self.engine == "evidently":
+            self._check_evidently()
+        elif self.preset is not None:
+            remedy = "Remove it, or choose `engine: evidently`."
+            raise fault("`preset` is about `engine: evidently`", at=("preset",), remedy=remedy)
+        return self
+
+    def _check_evidently(self) -> None:
         if self.reference != "champion":
             message = "`engine: evidently` compares with rows of the champion's training data"
-            raise fault(message, at=("reference",), remedy=remedy)
-        given: list[tuple[str, ...]] = [("defaults",)] if self.defaults.method != "auto" else []
-        given += [("columns", name) for name, column in self.columns.items() if column.method]
-        for place in given:
-            message = "`engine: evidently` chooses the methods itself"
-            raise fault(message, at=(*place, "method"), remedy=remedy)
-        return self
+            raise fault(message, at=("reference",), remedy=_OTHER_ENGINE)
+        rules: dict[tuple[str, ...], DriftDefaultsSpec | ColumnDriftSpec] = {("defaults",): self.defaults}
+        rules |= {("columns", name): column for name, column in self.columns.items()}
+        for place, rule in rules.items():
+            for name in ("method", "threshold"):
+                if getattr(rule, name) not in (None, "auto"):
+                    message = f"the preset of `engine: evidently` chooses each {name}"
+                    raise fault(message, at=(*place, name), remedy=_OTHER_ENGINE)
