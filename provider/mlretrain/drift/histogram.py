@@ -13,7 +13,7 @@ from mlretrain.drift.grid import CELLS, Grid
 from mlretrain.drift.profile import ColumnProfile
 
 BARS = 40
-_TICKS = 4
+_TICKS, _DATES = 5, 3
 _TAIL = 0.01
 _CROWDED = 0.75
 _LARGEST = 1e300
@@ -136,7 +136,7 @@ def _round_step(wanted: float, *, time: bool) -> float:
 
 def _even_ticks(edges: Sequence[float], *, time: bool) -> tuple[tuple[float, str], ...]:
     low, high = edges[0], edges[-1]
-    step = _round_step((high - low) / _TICKS, time=time)
+    step = _round_step((high - low) / (_DATES if time else _TICKS), time=time)
     values = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return tuple(((x - low) / (high - low), label(x, time=time, step=step)) for x in values)
 

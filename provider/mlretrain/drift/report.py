@@ -30,7 +30,7 @@ _VERDICTS: Mapping[Drift, tuple[str, Tone]] = MappingProxyType(
     }
 )
 _SIGNALS: Mapping[bool | None, tuple[str, str]] = MappingProxyType(
-    {True: ("bad", "violated"), False: ("good", "fine"), None: ("soft", "unknown")}
+    {True: ("bad", "violated"), False: ("good", "fine"), None: ("soft", "not measured")}
 )
 _LEGEND = (
     '<p class="legend"><i class="k" style="background:var(--ref)"></i> reference '
@@ -141,7 +141,7 @@ def _columns(report: DriftReport, reference: DriftProfile, current: DriftProfile
 
 
 def _share(report: DriftReport) -> str:
-    return f"<small>share {report.share:.2f}, {report.required_share:.2f} makes the window drift</small>"
+    return f"<small>share {report.share:.2f}; {report.required_share:.2f} makes the window drift</small>"
 
 
 def _card(drift: ColumnDrift, reference: ColumnProfile | None, current: ColumnProfile | None) -> str:

@@ -56,7 +56,7 @@ def test_bars_are_round_and_labelled() -> None:
 
     assert found is not None
     assert found.even
-    assert [text for _, text in found.ticks] == ["-2", "0", "2"]
+    assert [text for _, text in found.ticks] == ["-2", "-1", "0", "1", "2"]
     shares = bars(column, found)
     assert shares.index(max(shares)) in range(len(shares) // 2 - 3, len(shares) // 2 + 3)
 

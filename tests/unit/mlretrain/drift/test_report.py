@@ -108,7 +108,7 @@ def test_the_verdict_comes_first_with_its_sentence_and_what_it_was_compared_with
     assert "This window has drifted1 of 2 columns drifted (share 0.50 ≥ 0.30): x KS 0.5 > " in page.text
     assert "4,000 rows, compared with 4,000 rows of champion v3" in page.text
     assert "drift: violated" in page.text
-    assert "prediction: unknown" in page.text
+    assert "prediction: not measured" in page.text
     assert "schema: fine" in page.text
     assert page.text.index("Drifted columns") < page.text.index("Stable columns")
 
@@ -254,7 +254,7 @@ def test_a_window_that_nothing_is_known_of_still_has_a_page() -> None:
     empty = profile()
     page = Page(render_html(unknown_report("the file is corrupt"), empty, empty, "flights"))
     assert "Not known whether it driftedunknown: the file is corrupt0 rows" in page.text
-    assert page.text.count(": unknown") == 5
+    assert page.text.count(": not measured") == 5
 
 
 BROKEN: Mapping[str, ColumnProfile] = {
