@@ -46,8 +46,7 @@ def encode(first: pa.Table, second: pa.Table) -> Rows | str:
     """The columns that both have and that vary, or why there are none."""
     import numpy as np
 
-    ours, theirs = _kinds(first), _kinds(second)
-    kinds = {name: kind for name, kind in ours.items() if theirs.get(name) == kind}
+    kinds = shared_columns(first, second)
     if not kinds:
         return "no column is in both the reference and the window"
     most = max(_CELLS // len(kinds), FEWEST)
@@ -76,6 +75,12 @@ def _thinned(table: pa.Table, most: int) -> pa.Table:
     if table.num_rows <= most:
         return table
     return table.take(np.linspace(0, table.num_rows - 1, most).round().astype(np.int64))
+
+
+def shared_columns(first: pa.Table, second: pa.Table) -> dict[str, str]:
+    """The columns that both tables have, by kind: ``number``, ``boolean`` or ``text``."""
+    ours, theirs = _kinds(first), _kinds(second)
+    return {name: kind for name, kind in ours.items() if theirs.get(name) == kind}
 
 
 def _kinds(table: pa.Table) -> Mapping[str, str]:

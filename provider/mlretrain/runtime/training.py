@@ -71,9 +71,10 @@ class TrainContext(JobContext):
         return self.frame[[*self.features, self.target]].copy()
 
 
-def load_entrypoint(entrypoint: str) -> tuple[TrainFunction, ModuleType]:
+def load_entrypoint(entrypoint: str, where: str = "train.entrypoint") -> tuple[TrainFunction, ModuleType]:
     """The function that ``"package.module:function"`` names, and its module.
 
+    :param where: the setting's name in errors.
     :raises ConfigError: there is no such module or function; the message has the nearest name.
     :raises UserCodeError: the module fails to import.
     """
@@ -81,24 +82,24 @@ def load_entrypoint(entrypoint: str) -> tuple[TrainFunction, ModuleType]:
     if not module_name or not name:
         raise ConfigError(
             f"{entrypoint!r} names no function",
-            where="train.entrypoint",
+            where=where,
             allowed="package.module:function",
         )
-    module = _import(module_name)
+    module = _import(module_name, where)
     function = getattr(module, name, None)
     if not callable(function):
         functions = [each for each, value in vars(module).items() if callable(value) and each[0] != "_"]
         near = difflib.get_close_matches(name, functions, 1)
         raise ConfigError(
             f"{module_name} has no function {name!r}",
-            where="train.entrypoint",
+            where=where,
             found=", ".join(functions) or "no functions",
             remedy=f"Did you mean {module_name}:{near[0]}?" if near else None,
         )
     return function, module
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str, where: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -106,7 +107,7 @@ def _import(name: str) -> ModuleType:
         if name == missing or name.startswith(f"{missing}."):
             raise ConfigError(
                 f"there is no module {missing!r} to import",
-                where="train.entrypoint",
+                where=where,
                 found=f"nothing of that name in {', '.join(_code_paths())}",
                 remedy="Set the code path (MLRETRAIN_CODE_PATHS) to the folder that holds it, or install it",
             ) from error
