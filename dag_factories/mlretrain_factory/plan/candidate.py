@@ -144,5 +144,7 @@ def _training(source: PipelineSource, dataset: str) -> dict[str, Any]:
 
 def _profile(source: PipelineSource) -> dict[str, Any]:
     monitor = source.spec.monitor
+    if monitor is None:
+        return {}
     # Chunks of the monitored window's length show how much such windows differ without any drift.
-    return {"profile": {"chunk_s": monitor.data.window.total_seconds()}} if monitor else {}
+    return {"profile": {"chunk_s": monitor.data.window.total_seconds(), **rules.kept(monitor.drift)}}

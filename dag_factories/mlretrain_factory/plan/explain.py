@@ -41,7 +41,7 @@ def _where(dag: DagPlan) -> list[str]:
 
 
 def _task(task: TaskPlan) -> str:
-    rule = {"one_failed": "if one failed: "}.get(task.trigger_rule, "")
+    rule = {"one_failed": "if one failed: ", "none_failed": "if none failed: "}.get(task.trigger_rule, "")
     after = f" after {rule}{', '.join(task.upstream)}" if task.upstream else ""
     always = ", always" if task.teardown else ""
     args = ", ".join(f"{name}={_value(value)}" for name, value in sorted(task.args.items()))

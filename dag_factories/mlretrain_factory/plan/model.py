@@ -32,7 +32,7 @@ class TaskPlan:
     operator: str
     args: Mapping[str, Any] = field(default_factory=dict)
     upstream: tuple[str, ...] = ()
-    trigger_rule: Literal["all_success", "one_failed"] = "all_success"
+    trigger_rule: Literal["all_success", "one_failed", "none_failed"] = "all_success"
     retries: int | None = None
     timeout_s: float | None = None
     teardown: bool = False

@@ -11,7 +11,7 @@ from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan.model import Notification, SchedulePlan
 from mlretrain_factory.spec.blackout import BlackoutSpec
 from mlretrain_factory.spec.data import TrainingDataSpec
-from mlretrain_factory.spec.drift import ColumnDriftSpec, DriftDefaultsSpec
+from mlretrain_factory.spec.drift import ColumnDriftSpec, DriftDefaultsSpec, DriftSpec
 from mlretrain_factory.spec.monitoring import MonitoringSpec, WindowDataSpec
 from mlretrain_factory.spec.notification import NotificationSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
@@ -64,6 +64,11 @@ def drift_policy(monitor: MonitoringSpec) -> dict[str, Any]:
         **prediction,
         **monitor.quality.model_dump(),
     }
+
+
+def kept(drift: DriftSpec) -> dict[str, Any]:
+    """What profiles keep of the values themselves."""
+    return {"top": drift.top, "sensitive": drift.sensitive}
 
 
 def _column(section: DriftDefaultsSpec | ColumnDriftSpec) -> dict[str, Any]:

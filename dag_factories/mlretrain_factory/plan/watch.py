@@ -25,8 +25,7 @@ def watch_tasks(source: PipelineSource) -> list[TaskPlan]:
 
 
 def _drift(source: PipelineSource, monitor: MonitoringSpec) -> list[TaskPlan]:
-    unseen = [name for name, column in monitor.drift.columns.items() if column.ignore]
-    exclude = sorted({*source.spec.data.features.exclude, *unseen})
+    exclude = sorted({*source.spec.data.features.exclude, *monitor.drift.ignored})
     return [
         TaskPlan(
             task_id="profile_window",
@@ -76,6 +75,8 @@ def _decision(source: PipelineSource, monitor: MonitoringSpec, retrain: Retraini
                 "policy": rules.retrain_policy(retrain, monitor),
             },
             upstream=tuple(measured.values()),
+            # A window without data skips what measures it, and is decided on as one that is unknown.
+            trigger_rule="none_failed",
         ),
         TaskPlan(
             task_id="trigger_retrain",

@@ -142,6 +142,16 @@ class DriftSpec(Section):
         """How long ago the window was that is the reference, if it is one of ``same_window_last``."""
         return self.reference.same_window_last if isinstance(self.reference, SameWindowSpec) else None
 
+    @property
+    def sensitive(self) -> list[str]:
+        """Columns whose values are kept as hashes only, sorted."""
+        return sorted(name for name, column in self.columns.items() if column.sensitive)
+
+    @property
+    def ignored(self) -> list[str]:
+        """Columns that are not compared, sorted."""
+        return sorted(name for name, column in self.columns.items() if column.ignore)
+
     @model_validator(mode="after")
     def _fits_the_engine(self) -> DriftSpec:
         if self.engine == "evidently":
