@@ -1,11 +1,11 @@
 """Buttons on a task: its MLflow run, its model version, and what it has written for people.
 
 A link reads what its operator returned (its ``return_value`` XCom, a dict): ``mlflow_run_id``; ``version``
-with ``name`` (default: the operator's ``pipeline``); ``docs_uri``; ``report_uri``; ``performance_uri``;
-``decision_uri``; ``trials_uri``. A task that may fail after it knows one of them pushes the same keys, as
-soon as it does, as a dict to the XCom ``mlretrain_links``; what was returned goes first. Nothing else is
-asked of operators: links are made in the worker after the task has ended, in a new process if it was
-deferred, and only their text is stored.
+with ``name`` (default: the operator's ``pipeline``); ``docs_uri``; ``report_uri``; ``decision_uri``;
+``trials_uri``. A task that may fail after it knows one of them pushes the same keys, as soon as it does, as a
+dict to the XCom ``mlretrain_links``; what was returned goes first. Nothing else is asked of operators: links
+are made in the worker after the task has ended, in a new process if it was deferred, and only their text is
+stored.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class PerformanceReportLink(ArtifactLink):
     """How well the champion does, by labels or by an estimate."""
 
     name = "Performance report"
-    fact = "performance_uri"
+    fact = "report_uri"
 
 
 class DecisionLink(ArtifactLink):

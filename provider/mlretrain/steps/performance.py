@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from mlretrain.data.dataset import read_dataset
+from mlretrain.data.dataset import Dataset, read_dataset
 from mlretrain.errors import ContractError, InvalidInput, NotFound
 from mlretrain.gates.promotion import Evaluation
 from mlretrain.performance.calibration import Calibration
@@ -109,14 +109,16 @@ def _measure(config: Config, ctx: StepContext, champion: Champion) -> Performanc
 
     with connect(MEMORY) as con:
         con.execute("SET preserve_insertion_order = false")
+        dataset = read_dataset(config.dataset_uri, ctx.env)
         answers = Answers(
             con,
-            _source(con, config.dataset_uri, ctx),
+            _source(con, dataset, ctx),
             join_on=config.join_on,
             version=champion.version,
         )
         trouble = _join(con, answers, config, ctx)
-        return measure(answers, config.policy, champion, seed=ctx.request.seed, trouble=trouble)
+        report = measure(answers, config.policy, champion, seed=ctx.request.seed, trouble=trouble)
+        return replace(report, start=dataset.start, end=dataset.end)
 
 
 def _join(con: DuckDBPyConnection, answers: Answers, config: Config, ctx: StepContext) -> str | None:
@@ -124,16 +126,15 @@ def _join(con: DuckDBPyConnection, answers: Answers, config: Config, ctx: StepCo
     if config.labels_uri is None:
         return config.labels_trouble or "there are no labels"
     try:
-        answers.join(_source(con, config.labels_uri, ctx), config.target)
+        answers.join(_source(con, read_dataset(config.labels_uri, ctx.env), ctx), config.target)
     except (InvalidInput, NotFound) as error:
         return f"the labels cannot be used: {error}"
     return None
 
 
-def _source(con: DuckDBPyConnection, uri: str, ctx: StepContext) -> Source:
+def _source(con: DuckDBPyConnection, dataset: Dataset, ctx: StepContext) -> Source:
     from mlretrain.data.read import open_relation
     from mlretrain.performance.labels import Source
 
-    dataset = read_dataset(uri, ctx.env)
     relation = open_relation(con, dataset, ctx.env)
     return Source(relation=relation, time_column=dataset.time_column, where=dataset.uri)

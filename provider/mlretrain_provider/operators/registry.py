@@ -85,6 +85,8 @@ class RegisterModelOperator(PipelineOperator):
             "prediction_profile_uri": evaluation.get("prediction_profile_uri"),
             "holdout_sha256": self.training.get("holdout_sha256"),
             "evaluation_uri": evaluation.get("evaluation_uri"),
+            "calibration_uri": evaluation.get("calibration_uri"),
+            "importance_uri": evaluation.get("importance_uri"),
             "champion_before": evaluation.get("champion_version"),
             "key": self.training.get("key"),
         }

@@ -66,7 +66,7 @@ class EvaluateModelOperator(StepOperator):
     """Score the candidate, and the champion beside it, on the frozen holdout.
 
     Returns ``{evaluation_uri, holdout_sha256, metrics, champion_version, champion_metrics,
-    prediction_profile_uri}``.
+    prediction_profile_uri, calibration_uri, importance_uri}``.
     The champion is the one of the first request: who it is does not change when the task is cleared.
 
     :param training: what :class:`TrainModelOperator` returned.
@@ -74,6 +74,8 @@ class EvaluateModelOperator(StepOperator):
     :param metrics: names such as ``roc_auc``, ``log_loss``, ``rmse``.
     :param slices: columns by whose values the metrics are also computed.
     :param confidence: level of the interval around the improvement over the champion, such as 0.95.
+    :param importance: how to tell what each feature is worth to the candidate: ``native``, by the model
+        itself; ``permutation``, by shuffling columns; ``auto``, by whichever can be had; or ``none``.
     """
 
     step = "evaluate"
@@ -85,6 +87,7 @@ class EvaluateModelOperator(StepOperator):
         "metrics",
         "slices",
         "confidence",
+        "importance",
     )
     operator_extra_links = (MLflowRunLink(),)
 
@@ -96,6 +99,7 @@ class EvaluateModelOperator(StepOperator):
         metrics: Sequence[str],
         slices: Sequence[str] = (),
         confidence: float | None = None,
+        importance: str = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -104,6 +108,7 @@ class EvaluateModelOperator(StepOperator):
         self.metrics = metrics
         self.slices = slices
         self.confidence = confidence
+        self.importance = importance
 
     def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         return {
@@ -115,6 +120,8 @@ class EvaluateModelOperator(StepOperator):
             "metrics": list(self.metrics),
             "slices": list(self.slices),
             "confidence": self.confidence,
+            "time_column": self.training.get("time_column"),
+            "importance": self.importance,
         }
 
     def frozen(self, run: RunIdentity, key: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def link(monkeypatch: pytest.MonkeyPatch, kind: type[FactLink], **xcoms: Any) ->
         (ModelVersionLink, {"version": "7", "name": "a b"}, f"{MODELS}/a%20b/versions/7{WORKFLOW}"),
         (DataDocsLink, {"docs_uri": "s3://ml/a/p/index.html"}, f"{PAGES}/p/index.html"),
         (DriftReportLink, {"report_uri": "s3://ml/a/p/drift.html"}, f"{PAGES}/p/drift.html"),
-        (PerformanceReportLink, {"performance_uri": "s3://ml/a/p/x.json"}, f"{PAGES}/p/x.json"),
+        (PerformanceReportLink, {"report_uri": "s3://ml/a/p/x.json"}, f"{PAGES}/p/x.json"),
         (DecisionLink, {"decision_uri": "s3://ml/a/p/decisions/x.json"}, f"{PAGES}/p/decisions/x.json"),
         (TrialsLink, {"trials_uri": "s3://ml/a/p/trials.html"}, f"{PAGES}/p/trials.html"),
         (DriftReportLink, {"report_uri": "s3://other/drift.html"}, ""),
