@@ -26,6 +26,7 @@ def get_provider_info() -> dict[str, Any]:
                     "mlretrain_provider.operators.tuning",
                     "mlretrain_provider.operators.registry",
                     "mlretrain_provider.operators.deployment",
+                    "mlretrain_provider.operators.profiling",
                     "mlretrain_provider.operators.monitoring",
                     "mlretrain_provider.operators.retraining",
                     "mlretrain_provider.operators.record",

@@ -46,7 +46,7 @@ exec {python} -P -m mlretrain.runtime
 DAGS = """\
 from datetime import timedelta
 from airflow.sdk import DAG
-from mlretrain_provider.operators.monitoring import ProfileDataOperator
+from mlretrain_provider.operators.profiling import ProfileDataOperator
 from mlretrain_provider.operators.record import RecordRunOperator
 
 HOME = {home!r}

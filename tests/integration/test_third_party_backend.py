@@ -19,7 +19,7 @@ from pathlib import Path
 from airflow.sdk import DAG
 from mlretrain_factory.loader import load_folder
 from mlretrain_factory.to_airflow import load
-from mlretrain_provider.operators.monitoring import ProfileDataOperator
+from mlretrain_provider.operators.profiling import ProfileDataOperator
 from tests.fakes.airflow_harness import DagRunHarness
 
 home = Path(sys.argv[1])

@@ -117,6 +117,19 @@ def learnt_noise(whole: ColumnProfile, chunks: Sequence[ColumnProfile]) -> dict[
     return effects
 
 
+def of_two_windows(reference: DriftProfile, champion: DriftProfile) -> DriftProfile:
+    """``reference``, itself one window, with the noise of two such windows.
+
+    Either differs from the usual as much as the champion's time chunks do from the rest.
+    """
+    columns = []
+    for column in reference.columns:
+        known = champion.column(column.name)
+        learnt = {method: math.sqrt(2) * each for method, each in known.noise.items()} if known else {}
+        columns.append(replace(column, noise=learnt))
+    return replace(reference, columns=tuple(columns), chunks=champion.chunks, chunk_rows=champion.chunk_rows)
+
+
 def _bound(seen: Sequence[float]) -> float:
     n = len(seen)
     if n < _FEWEST:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlretrain.data.dataset import read_dataset
 from mlretrain.drift.profile import PROFILE_VERSION, TOP_CATEGORIES, DriftProfile
-from mlretrain.errors import ContractError, InvalidInput, NotFound
+from mlretrain.errors import ConfigError, ContractError, InvalidInput, NotFound
 from mlretrain.runtime.store import read_uri
+from mlretrain.steps.row_measures import RowMeasures, measure_rows
 from mlretrain.wire import from_wire, pretty
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mlretrain.runtime.context import StepContext
 
 logger = logging.getLogger("mlretrain")
@@ -35,6 +38,7 @@ class Config:
         learns its noise.
     :param top: categories that are kept by name.
     :param sensitive: columns of which only digests are kept.
+    :param rows: what is measured on rows too; none: nothing.
     """
 
     dataset_uri: str
@@ -45,6 +49,7 @@ class Config:
     chunk_s: float | None = None
     top: int = TOP_CATEGORIES
     sensitive: tuple[str, ...] = ()
+    rows: RowMeasures | None = None
 
 
 def run(config: Config, ctx: StepContext) -> dict[str, Any]:
@@ -52,6 +57,8 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
 
     Data or a reference that cannot be read is a finding, not a failure: ``unknown`` says why there is no
     profile. What may pass, such as storage that is away, is raised.
+
+    :raises ConfigError: a column of ``include`` does not exist.
     """
     try:
         return _profile(config, ctx)
@@ -63,26 +70,30 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
 def _profile(config: Config, ctx: StepContext) -> dict[str, Any]:
     reference = read_reference(config.reference_uris, ctx.env)
     result: dict[str, Any] = {}
+    against: pa.Table | None = None
     if config.against_uri is not None:
-        reference = _count(config, ctx, config.against_uri, reference)
+        reference, against = _count(config, ctx, config.against_uri, reference)
         result["reference_profile_uri"] = ctx.write_output("reference", "reference.json", pretty(reference))
-    profile = _count(config, ctx, config.dataset_uri, reference)
+    profile, window = _count(config, ctx, config.dataset_uri, reference)
+    if config.rows is not None and window is not None:
+        result |= measure_rows(config.rows, ctx, window=window, against=against)
     uri = ctx.write_output("profile", "profile.json", pretty(profile))
     return {**result, "profile_uri": uri, "rows": profile.rows}
 
 
-def _count(config: Config, ctx: StepContext, uri: str, reference: DriftProfile | None) -> DriftProfile:
+def _count(
+    config: Config, ctx: StepContext, uri: str, reference: DriftProfile | None
+) -> tuple[DriftProfile, pa.Table | None]:
+    """The profile of a dataset, and of its rows those that are drawn where a measure needs rows."""
     from mlretrain.data.read import connect, open_columns, reading
     from mlretrain.drift.profile import build_profile
+    from mlretrain.drift.sample import draw
 
     dataset = read_dataset(uri, ctx.env)
     with connect() as con, ctx.phase("profile"), open_columns(con, dataset, ctx.env) as relation:
-        include = config.include
-        if include is None and reference is not None:
-            known = {column.name for column in reference.columns}
-            include = tuple(each for each in relation.columns if each in known)
+        include = _include(config, relation.columns, reference)
         with reading(dataset.uri):
-            return build_profile(
+            profile = build_profile(
                 con,
                 relation,
                 include=include,
@@ -93,6 +104,30 @@ def _count(config: Config, ctx: StepContext, uri: str, reference: DriftProfile |
                 sensitive=config.sensitive,
                 reference=reference,
             )
+            if config.rows is None:
+                return profile, None
+            names = [each.name for each in profile.columns if each.salt is None]
+            return profile, draw(relation, names, rows=config.rows.rows, time_column=dataset.time_column)
+
+
+def _include(
+    config: Config, columns: Sequence[str], reference: DriftProfile | None
+) -> tuple[str, ...] | None:
+    """Those asked for, else those of the reference that the data has, else all."""
+    if config.include is not None:
+        missing = [each for each in config.include if each not in columns]
+        if missing:
+            raise ConfigError(
+                "columns that are not in the data",
+                where="columns.include",
+                found=", ".join(missing),
+                allowed=", ".join(columns),
+            )
+        return config.include
+    if reference is None:
+        return None
+    known = {column.name for column in reference.columns}
+    return tuple(each for each in columns if each in known)
 
 
 def read_reference(uris: Sequence[str], env: Mapping[str, str]) -> DriftProfile | None:

@@ -11,7 +11,7 @@ from airflow.sdk import DAG
 
 from mlretrain.runtime.store import read_uri
 from mlretrain_provider.operators import step
-from mlretrain_provider.operators.monitoring import ProfileDataOperator
+from mlretrain_provider.operators.profiling import ProfileDataOperator
 from tests.fakes.airflow_harness import DagRunHarness
 
 

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from mlretrain.drift.grid import Grid
 from mlretrain.drift.profile import ColumnProfile, DriftProfile
 from mlretrain.runtime.contract import parse_request
 from mlretrain.runtime.store import read_uri
 from mlretrain.windows import WindowLog
 from mlretrain.wire import to_wire
-from mlretrain_provider.operators.monitoring import (
-    DetectDriftOperator,
-    ProfileDataOperator,
-)
+from mlretrain_provider.operators.monitoring import DetectDriftOperator
+from mlretrain_provider.operators.profiling import ProfileDataOperator
 from mlretrain_provider.operators.record import RecordRunOperator
 from mlretrain_provider.operators.retraining import RetrainPolicyOperator, TriggerRetrainOperator
 from tests.fakes.airflow_harness import DagRunHarness
@@ -27,7 +26,16 @@ POLICY = {"violated": 1, "of": 1, "cooldown_s": 86400.0}
 
 
 def profile(counts: tuple[int, ...]) -> dict[str, Any]:
-    column = ColumnProfile(name="x", kind="numeric", n=sum(counts), nulls=0, edges=(1.0, 2.0), counts=counts)
+    column = ColumnProfile(
+        name="x",
+        kind="numeric",
+        n=sum(counts),
+        grid=Grid(center=0.0, scale=1.0),
+        cells=tuple(range(len(counts))),
+        counts=counts,
+        mean=0.0,
+        sd=1.0,
+    )
     return dict(to_wire(DriftProfile(rows=sum(counts), columns=(column,))))
 
 
@@ -61,13 +69,17 @@ def test_drift_is_measured_reported_remembered_and_charted(world: Any, champion:
     html = world.store.read(result["report_uri"].removeprefix(world.artifacts_uri + "/"))
     assert b"churn" in html
     (window,) = windows(world)
-    assert (window.signals, window.rows, window.champion) == ({"drift": True}, 3000, champion)
+    assert (window.signals["drift"], window.rows, window.champion) == (True, 3000, champion)
+    assert window.signals == result["signals"]
+    assert window.profile_uri is not None
     assert (window.window_end - window.window_start).days == 7
     (charted,) = world.tracker.runs.values()
     assert charted.name == "monitor 2026-03-09T06:00"
     assert charted.metrics["drift_share"] == 1.0
     assert charted.metrics["drift.x"] > 0.5
     assert charted.status == "FINISHED"
+    assert charted.files["drift.html"] == html
+    assert result["summary"] in charted.description
     assert run.run("record").result["event"] == "drift"
 
 
@@ -77,11 +89,65 @@ def test_measuring_again_leaves_one_window_and_one_chart(world: Any, champion: s
     assert len(windows(world)) == len(world.tracker.runs) == 1
 
 
-def test_too_few_rows_say_nothing(world: Any, champion: str) -> None:
+def test_too_few_rows_say_why_nothing_is_known(world: Any, champion: str) -> None:
     run = DagRunHarness(monitor_dag(world, (30, 0, 0)))
-    assert run.run("detect_drift").result["verdict"] == "insufficient"
-    assert windows(world)[0].signals == {"drift": None}
+    result = run.run("detect_drift").result
+    assert (result["verdict"], result["summary"]) == (
+        "unknown",
+        "unknown: 30 rows, at least 1000 are needed",
+    )
+    assert windows(world)[0].signals["drift"] is None
     assert run.run("decide_retrain").result["verdict"] == "keep"
+
+
+def test_a_window_that_could_not_be_profiled_is_recorded_and_told(world: Any, champion: str) -> None:
+    dag: DAG = world.dag("churn.monitor")
+    with dag:
+        unread = {"profile_uri": None, "rows": 0, "unknown": "the file is gone", **WINDOW}
+        DetectDriftOperator(task_id="detect_drift", profile=unread)
+    result = DagRunHarness(dag).run("detect_drift").result
+    assert (result["verdict"], result["summary"]) == ("unknown", "unknown: the file is gone")
+    (window,) = windows(world)
+    assert set(window.signals.values()) == {None}
+    assert (window.rows, window.profile_uri, window.summary) == (0, None, result["summary"])
+    (charted,) = world.tracker.runs.values()
+    assert "the file is gone" in charted.description
+
+
+@pytest.mark.parametrize("content", [{"version": 1}, {"version": 2, "rows": "many"}, None])
+def test_a_broken_profile_of_the_champion_leaves_the_window_unknown(world: Any, content: Any) -> None:
+    uri = f"{world.artifacts_uri}/gone.json" if content is None else world.put("reference.json", content)
+    world.promote(**{"mlretrain.profile_uri": uri})
+    result = DagRunHarness(monitor_dag(world)).run("detect_drift").result
+    assert result["verdict"] == "unknown"
+    assert uri in result["summary"]
+
+
+def test_importance_weighs_what_drifted(world: Any) -> None:
+    uri = world.put("reference.json", profile((1000, 1000, 1000)))
+    importance = world.put("importance.json", {"method": "native", "values": {"x": 0.0, "y": 1.0}})
+    world.promote(**{"mlretrain.profile_uri": uri, "mlretrain.importance_uri": importance})
+    result = DagRunHarness(monitor_dag(world)).run("detect_drift").result
+    assert (result["verdict"], result["share"]) == ("drift", 1.0)  # nothing else is measured
+
+
+def test_another_window_may_be_the_reference(world: Any, champion: str) -> None:
+    dag: DAG = world.dag("churn.monitor")
+    with dag:
+        both = {
+            "profile_uri": world.put("current.json", profile((3000, 0, 0))),
+            "reference_profile_uri": world.put("before.json", profile((2990, 10, 0))),
+            "against": "the window before",
+            "rows": 3000,
+            **WINDOW,
+        }
+        DetectDriftOperator(task_id="detect_drift", profile=both)
+    result = DagRunHarness(dag).run("detect_drift").result
+    assert result["verdict"] == "stable"
+    report = json.loads(
+        world.store.read(result["report_uri"].removeprefix(world.artifacts_uri + "/")[:-4] + "json")
+    )
+    assert report["reference"] == "the window before"
 
 
 def test_without_a_champion_there_is_nothing_to_compare_with(world: Any) -> None:
@@ -175,9 +241,31 @@ def test_a_window_is_counted_in_the_champions_bins(world: Any, folder: Path, cha
     assert config["exclude"] == ["id"]
 
 
-def test_a_window_without_rows_is_skipped(world: Any, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("reference", "days", "words"),
+    [("previous_window", 7, "the window before"), ({"same_window_last_s": 172_800.0}, 2, "2 days earlier")],
+)
+def test_another_window_is_profiled_beside_it(
+    world: Any, tmp_path: Path, champion: str, reference: Any, days: int, words: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    rows = "".join(f"2026-0{3 - (day < 1)}-{day or 28:02}T00:00:00,1\n" for day in range(9))
+    (tmp_path / "data" / "a.csv").write_text(f"at,x\n{rows}")
+    dag = profile_dag(world, tmp_path / "data", time_column="at", window="7d", reference=reference)
+    result = DagRunHarness(dag).run("profile").result
+    assert result["against"].endswith(words)
+    uri = world.backend.jobs[0].request_uri
+    against = json.loads(read_uri(parse_request(read_uri(uri), uri).config["against_uri"]))
+    assert against["end"] == f"2026-03-0{9 - days}T06:00:00+00:00"
+
+
+def test_a_window_without_rows_is_unknown(world: Any, folder: Path) -> None:
     dag = profile_dag(world, folder, time_column="at", window="1h")
-    assert DagRunHarness(dag).run("profile").state == "skipped"
+    result = DagRunHarness(dag).run("profile").result
+    assert (result["profile_uri"], result["rows"]) == (None, 0)
+    assert "no rows in the window" in result["unknown"]
+    assert result["start"] == "2026-03-09T05:00:00+00:00"
+    assert world.backend.jobs == []
 
 
 def test_a_dataset_that_is_resolved_already_is_taken(world: Any, folder: Path) -> None:
@@ -189,4 +277,4 @@ def test_a_dataset_that_is_resolved_already_is_taken(world: Any, folder: Path) -
         ProfileDataOperator(task_id="nothing")
     run = DagRunHarness(dag)
     assert json.dumps(run.run("profile").result["dataset_uri"]) == json.dumps(resolved)
-    assert "Give dataset or uri" in str(run.run("nothing").error)
+    assert "Give uri, or dataset" in str(run.run("nothing").error)

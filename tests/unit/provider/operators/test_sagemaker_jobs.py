@@ -15,7 +15,7 @@ from airflow.sdk.serde import deserialize
 
 from mlretrain.errors import InvalidInput
 from mlretrain.runtime.store import open_store, read_uri
-from mlretrain_provider.operators.monitoring import ProfileDataOperator
+from mlretrain_provider.operators.profiling import ProfileDataOperator
 from mlretrain_provider.triggers import job as trigger_module
 from mlretrain_provider.triggers.job import JobTrigger
 from tests.fakes.airflow_harness import DagRunHarness
