@@ -113,7 +113,7 @@ def _even_edges(
     wanted = max((high - low) / (BARS - 2), narrowest)
     if not 1e-300 < wanted < 1e300 or wanted < 1e-13 * max(abs(low), abs(high)):
         return None
-    step = _round_step(wanted, time=time)
+    step = _round_step(wanted, time=time, digits=range(1, 11))
     # Few values far apart: as wide as their distance, each value in the middle of its bar.
     gap = min((b[0] - a[0] for a, b in pairwise(spans) if b[0] > a[1]), default=0.0)
     discrete = gap and len(spans) <= BARS and not time
@@ -126,12 +126,12 @@ def _even_edges(
     return tuple(i * step - offset for i in range(first - pad, first + count + pad + 1))
 
 
-def _round_step(wanted: float, *, time: bool) -> float:
+def _round_step(wanted: float, *, time: bool, digits: Sequence[int] = (1, 2, 5, 10)) -> float:
     """The next round number that is not smaller."""
     if time:
         return next((step for step in _TIME_STEPS if step >= wanted), _round_step(wanted, time=False))
     power = 10.0 ** math.floor(math.log10(wanted))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= wanted * (1 - 1e-9))
+    return next(step * power for step in digits if step * power >= wanted * (1 - 1e-9))
 
 
 def _even_ticks(edges: Sequence[float], *, time: bool) -> tuple[tuple[float, str], ...]:

@@ -120,7 +120,8 @@ def _domain(shift: DomainShift) -> str:
 
 def _columns(report: DriftReport, reference: DriftProfile, current: DriftProfile) -> str:
     def card(drift: ColumnDrift) -> str:
-        return _card(drift, reference.column(drift.name), current.column(drift.name))
+        pair = reference.column(drift.name), current.column(drift.name)
+        return _card(drift, *pair, opened=drift is report.prediction)
 
     drawn, rest = report.columns[:PICTURES], report.columns[PICTURES:]
     groups = {
@@ -144,7 +145,13 @@ def _share(report: DriftReport) -> str:
     return f"<small>share {report.share:.2f}; {report.required_share:.2f} makes the window drift</small>"
 
 
-def _card(drift: ColumnDrift, reference: ColumnProfile | None, current: ColumnProfile | None) -> str:
+def _card(
+    drift: ColumnDrift,
+    reference: ColumnProfile | None,
+    current: ColumnProfile | None,
+    *,
+    opened: bool,
+) -> str:
     """A column: a section if it drifted, else a line that opens."""
     told = str(drift).removeprefix(drift.name).strip()
     gauge = "" if drift.note else _gauge(drift)
@@ -153,7 +160,8 @@ def _card(drift: ColumnDrift, reference: ColumnProfile | None, current: ColumnPr
     if drift.drifted or drift.note:
         tone = "neutral" if drift.note and not drift.schema else "bad"
         return f'<section style="--t:var(--{tone})"><h3>{name}</h3><p>{escape(told)}</p>{body}</section>'
-    return f"<details><summary><b>{name}</b><small>{escape(told)}</small></summary>{body}</details>"
+    state = " open" if opened else ""
+    return f"<details{state}><summary><b>{name}</b><small>{escape(told)}</small></summary>{body}</details>"
 
 
 def _gauge(drift: ColumnDrift) -> str:

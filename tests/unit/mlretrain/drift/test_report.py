@@ -234,6 +234,11 @@ def test_predictions_come_before_the_columns() -> None:
     assert text.index("Predictions") < text.index("Drifted columns")
 
 
+def test_stable_predictions_are_open() -> None:
+    page = shown([line("x"), line("prediction")], [line("x"), line("prediction")], prediction_threshold=0.05)
+    assert page.attributes.count(("open", None)) == 1
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
