@@ -31,6 +31,7 @@ def candidate_tasks(source: PipelineSource) -> list[TaskPlan]:
                 "target": spec.data.target,
                 "metrics": list(spec.evaluate.metrics),
                 "slices": list(spec.evaluate.slices),
+                "importance": spec.evaluate.importance,
                 **rules.optional("confidence", rules.confidence(spec)),
                 **evaluation_job(source, spec.evaluate.resources),
             },

@@ -66,6 +66,12 @@ def drift_policy(monitor: MonitoringSpec) -> dict[str, Any]:
     }
 
 
+def reference(drift: DriftSpec) -> Any:
+    """What a window is compared with."""
+    age = drift.reference_age
+    return drift.reference if age is None else {"same_window_last_s": age.total_seconds()}
+
+
 def kept(drift: DriftSpec) -> dict[str, Any]:
     """What profiles keep of the values themselves."""
     return {"top": drift.top, "sensitive": drift.sensitive}

@@ -33,6 +33,8 @@ def _drift(source: PipelineSource, monitor: MonitoringSpec) -> list[TaskPlan]:
             args={
                 **rules.data_window(monitor.data),
                 **rules.optional("columns", {"exclude": exclude} if exclude else None),
+                "reference": rules.reference(monitor.drift),
+                **rules.kept(monitor.drift),
                 **job(source, monitor.resources),
             },
         ),

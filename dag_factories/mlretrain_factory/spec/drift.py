@@ -97,9 +97,6 @@ class DomainDriftSpec(Section):
     )
 
 
-_OTHER_ENGINE = "Remove it, or choose `engine: mlretrain`."
-
-
 class DriftSpec(Section):
     """When a window has drifted away from its reference."""
 
@@ -162,13 +159,11 @@ class DriftSpec(Section):
         return self
 
     def _check_evidently(self) -> None:
-        if self.reference != "champion":
-            message = "`engine: evidently` compares with rows of the champion's training data"
-            raise fault(message, at=("reference",), remedy=_OTHER_ENGINE)
+        remedy = "Remove it, or choose `engine: mlretrain`."
         rules: dict[tuple[str, ...], DriftDefaultsSpec | ColumnDriftSpec] = {("defaults",): self.defaults}
         rules |= {("columns", name): column for name, column in self.columns.items()}
         for place, rule in rules.items():
             for name in ("method", "threshold"):
                 if getattr(rule, name) not in (None, "auto"):
                     message = f"the preset of `engine: evidently` chooses each {name}"
-                    raise fault(message, at=(*place, name), remedy=_OTHER_ENGINE)
+                    raise fault(message, at=(*place, name), remedy=remedy)

@@ -11,6 +11,7 @@ from mlretrain import wire
 from mlretrain.drift.policy import DriftPolicy
 from mlretrain.gates.canary import Guard
 from mlretrain.gates.promotion import Gate
+from mlretrain.policy.escalation import Escalation, Paging
 from mlretrain.policy.retrain import RetrainPolicy
 from mlretrain_factory.loader import load_source
 from mlretrain_factory.plan.build import build_plan
@@ -44,7 +45,15 @@ def test_the_kernel_reads_every_policy(everything: dict[str, TaskPlan]) -> None:
     assert drift.columns["a"] == wire.from_wire(type(drift.defaults), {"method": "ks", "threshold": 0.2})
     assert drift.columns["b"] == wire.from_wire(type(drift.defaults), {"method": "psi"})
     assert drift.columns["c"] == "ignore"
+    assert (drift.missing, drift.new_categories) == (0.1, 0.02)
     assert (retrain.violated, retrain.of, retrain.cooldown_s) == (2, 4, 14 * 86_400)
+    assert (retrain.warm_up, retrain.when.any[:2]) == (2, ("drift", "performance"))
+    assert [each.text for each in retrain.blackout] == [
+        "holidays (2026-12-20 to 2027-01-05)",
+        "12-20 to 01-05 each year",
+        "sat, sun",
+    ]
+    assert retrain.escalation == Escalation(warn=2, page=Paging(failed_retrains=3, unknown=2))
     assert [gate.confidence for gate in gates] == [None, 0.95, None]
     assert [wire.from_wire(Guard, each).max for each in guards] == [0.01, 200]
 
@@ -82,12 +91,11 @@ def test_explain_says_when_what_and_why() -> None:
     text = explain(plan_of(GOLDEN / "everything" / "pipeline.yaml"))
     assert "everything.retrain: 0 6 * * 1 (America/New_York)" in text
     assert "everything.monitor: when updated: x-lake://predictions" in text
+    assert "in 2 of the last 4 windows; at the earliest with the 3rd window that a champion" in text
     assert (
-        "Retrains when `drift` is violated in 2 of the last 4 windows; at the earliest with the 2nd" in text
+        "Retrains again at the earliest 14d after the last one, with 5000 new rows, at most 6 in 30d" in text
     )
-    assert (
-        "Retrains again at the earliest 14d after the last one, with 5000 new rows, at most 6 in 30d." in text
-    )
+    assert "decide_retrain after if none failed: detect_drift, measure_performance" in text
     assert "roll_back after if one failed: rollout.stage_1.shift" in text
 
 
