@@ -89,7 +89,7 @@ class RunTracker(Protocol):
         """Keep a file for people with the run. What stands against it for good is logged, not raised."""
 
     def describe(self, run_id: str, text: str) -> None:
-        """Say in plain text what the run is about; replaces what was said before."""
+        """Say in plain text, in paragraphs, what the run is about; replaces what was said before."""
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED"]) -> None:
         """End the run."""

@@ -2,10 +2,10 @@
 
 A link reads what its operator returned (its ``return_value`` XCom, a dict): ``mlflow_run_id``; ``version``
 with ``name`` (default: the operator's ``pipeline``); ``docs_uri``; ``report_uri``; ``decision_uri``;
-``trials_uri``. A task that may fail after it knows one of them pushes the same keys, as soon as it does, as a
-dict to the XCom ``mlretrain_links``; what was returned goes first. Nothing else is asked of operators: links
-are made in the worker after the task has ended, in a new process if it was deferred, and only their text is
-stored.
+``trials_uri``. A task that may fail after it knows one of them pushes the same keys, as soon as it does, as
+a dict to the XCom ``mlretrain_links``; what was returned goes first. Nothing else is asked of operators:
+links are made in the worker after the task has ended, in a new process if it was deferred, and only their
+text is stored.
 """
 
 from __future__ import annotations

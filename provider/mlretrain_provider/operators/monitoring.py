@@ -149,7 +149,7 @@ class DetectDriftOperator(PipelineOperator):
         }
         self.tracker.log(mlflow_run_id, metrics=metrics)
         self.tracker.log_file(mlflow_run_id, "drift.html", page.encode())
-        self.tracker.describe(mlflow_run_id, f"**{report.verdict}** · {report.summary}")
+        self.tracker.describe(mlflow_run_id, f"{report.verdict} · {report.summary}")
         self.tracker.close_run(mlflow_run_id, "FINISHED")
         return mlflow_run_id
 
