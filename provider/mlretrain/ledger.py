@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from mlretrain.errors import ContractError
+from mlretrain.policy.window import slug_time, window_slug
 from mlretrain.ports import ArtifactStore
 from mlretrain.records import read_record
 from mlretrain.runtime.contract import run_slug
@@ -21,6 +22,8 @@ EventKind = Literal[
     "retrain_requested", "registered", "gated", "shifted", "promoted", "rolled_back", "concluded"
 ]
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
+STARTS: tuple[EventKind, ...] = ("retrain_requested", "registered")
+"""The events that make a run a retrain; their names say the window's end, so that few need to be read."""
 
 FAILED = "failed"
 
@@ -49,8 +52,9 @@ class LedgerEvent:
 
     @property
     def key(self) -> str:
-        """What makes two events the same: run, kind, version and outcome."""
-        parts = (self.kind, self.version and f"v{self.version}", self.outcome)
+        """What makes two events the same: run, kind, version and outcome, and of a start its window."""
+        window = window_slug(self.window_end) if self.kind in STARTS else None
+        parts = (self.kind, self.version and f"v{self.version}", self.outcome, window)
         return f"{run_slug(self.run_id)}/{'.'.join(run_slug(each) for each in parts if each)}"
 
 
@@ -78,9 +82,24 @@ class Ledger:
         """
         return self._read(self._folder, kinds)
 
-    def of_run(self, run_id: str) -> tuple[LedgerEvent, ...]:
-        """The events of one run, oldest first."""
-        return self._read(f"{self._folder}{run_slug(run_id)}/", ())
+    def started(self) -> dict[str, datetime | None]:
+        """The runs that were requested or made a version, as path segments, with the ends of their windows.
+
+        From one listing, without reading any event; ``None`` where the names do not say.
+        """
+        found: dict[str, datetime | None] = {}
+        for path in self._store.list(self._folder):
+            slug, _, name = path.removeprefix(self._folder).rpartition("/")
+            if _kind(name) in STARTS:
+                found[slug] = _window_end(name) or found.get(slug)
+        return found
+
+    def of_run(self, run_id: str, *kinds: EventKind) -> tuple[LedgerEvent, ...]:
+        """The events of one run, or those of the given kinds, oldest first.
+
+        :param run_id: or its path segment.
+        """
+        return self._read(f"{self._folder}{run_slug(run_id)}/", kinds)
 
     def concluded(self, run_id: str) -> LedgerEvent | None:
         """How the run ended; ``None`` while it has not.
@@ -102,9 +121,7 @@ class Ledger:
 
     def _read(self, prefix: str, kinds: tuple[EventKind, ...]) -> tuple[LedgerEvent, ...]:
         paths = (
-            path
-            for path in self._store.list(prefix)
-            if not kinds or path.rpartition("/")[2].partition(".")[0] in kinds
+            path for path in self._store.list(prefix) if not kinds or _kind(path.rpartition("/")[2]) in kinds
         )
         return tuple(sorted((self._event(path) for path in paths), key=_order))
 
@@ -112,6 +129,16 @@ class Ledger:
         return read_record(
             self._store, path, LedgerEvent, name="a ledger event", folder="the ledger's folder"
         )
+
+
+def _kind(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _window_end(name: str) -> datetime | None:
+    """What a start's name ends with; an instant's fraction of a second has a point of its own."""
+    parts = name.removesuffix(".json").split(".")
+    return slug_time(parts[-1]) or slug_time(".".join(parts[-2:]))
 
 
 def _order(event: LedgerEvent) -> tuple[datetime, int, str]:

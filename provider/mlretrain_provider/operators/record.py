@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import TriggerRule
 
+from mlretrain.decisions import DecisionLog
 from mlretrain.ledger import FAILED, LedgerEvent
+from mlretrain.policy.retrain import RetrainDecision, WindowRecord
+from mlretrain.ports import CHAMPION
 from mlretrain.runtime.contract import REQUEST_FILE
 from mlretrain_provider.jobs import cancel_jobs
 from mlretrain_provider.links import ModelVersionLink
@@ -28,9 +31,10 @@ class RecordRunOperator(PipelineOperator):
     """Conclude a run: the outcome to the ledger, the MLflow run closed, the version tagged.
 
     Returns ``{outcome, reason, event, version}``. The outcome is ``promoted``, ``rejected``, ``rolled_back``,
-    ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift``, ``stable``,
-    ``skipped`` or ``failed``. It runs whatever happened before, also as a teardown, and cancels the jobs that
-    the run has left behind. Idempotent: a conclusion is written once, and one for good stays.
+    ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift`` (a retraining starts,
+    if the pipeline decides on any), ``warned``, ``paged``, ``unknown``, ``stable``, ``skipped`` or ``failed``.
+    It runs whatever happened before, also as a teardown, and cancels the jobs that the run has left behind.
+    Idempotent: a conclusion is written once, and one for good stays.
 
     :param kind: the DAG's kind: ``retrain``, ``monitor`` or ``rollback``.
     """
@@ -63,11 +67,16 @@ class RecordRunOperator(PipelineOperator):
         failed = _failed(states)
         if failed:
             return "failed", failed, None
-        windows = [each for each in self.windows.all() if each.window_end == run.window_end]
+        decided = DecisionLog(self.store, self.pipeline).at(run.window_end)
+        if decided is not None and decided.champion:
+            return event_of(decided.decision), decided.decision.reason, decided.champion
+        windows = self.windows.at(run.window_end)
         if not windows:
             return "skipped", "there was nothing to measure", None
-        window = windows[-1]
-        return ("drift" if window.signals.get("drift") else "stable"), window.summary, window.champion
+        champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
+        in_force = [each for each in windows if champion and each.champion == champion.version]
+        window = (in_force or list(windows))[-1]
+        return measured(window), window.summary, window.champion
 
     def _conclude(self, run: RunIdentity, states: Mapping[str, str]) -> tuple[str, str, str | None]:
         end = self.ledger.concluded(run.run_id)
@@ -97,6 +106,20 @@ class RecordRunOperator(PipelineOperator):
                 for trial in TrialLog(self.store, folder).trials if step == "tune" else ():
                     if trial.state == "running":
                         self.tracker.close_run(trial.mlflow_run_id, "FAILED")
+
+
+def event_of(decision: RetrainDecision) -> str:
+    """What people are told of a decision: by its level, and if that is none by what the window came to."""
+    by_level = {"retrain": "drift", "page": "paged", "warn": "warned"}
+    return by_level.get(decision.level) or ("unknown" if decision.state == "unknown" else "stable")
+
+
+def measured(window: WindowRecord) -> str:
+    """What people are told of a window that nothing is decided about."""
+    values = set(window.signals.values())
+    if True in values:
+        return "drift" if window.signals.get("drift") else "warned"
+    return "stable" if False in values else "unknown"
 
 
 def outcome_of(events: tuple[LedgerEvent, ...], states: Mapping[str, str]) -> tuple[str, str, str | None]:

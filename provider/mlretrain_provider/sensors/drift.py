@@ -52,8 +52,8 @@ class DriftSensor(BaseSensorOperator):
         with plain_failures():
             since = wire.parse_time(self.since, "since") if self.since else window_end(context)
             store = open_store(self.artifacts_uri, storage_env(self.storage_conn_id) or None)
-            windows = WindowLog(store, self.pipeline).all()
-        drifted = [each for each in windows if each.window_end >= since and each.signals.get("drift")]
+            windows = WindowLog(store, self.pipeline).since(since)
+        drifted = [each for each in windows if each.signals.get("drift")]
         if not drifted:
             self.log.info("No drift in windows that end at %s or later", since)
             return PokeReturnValue(is_done=False)

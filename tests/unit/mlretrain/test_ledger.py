@@ -9,7 +9,6 @@ import pytest
 
 from mlretrain.errors import ContractError
 from mlretrain.ledger import EventKind, Ledger, LedgerEvent
-from mlretrain.policy.retrain import WindowRecord
 from mlretrain.windows import WindowLog, retrains
 from tests.fakes.memory_store import MemoryStore
 
@@ -84,17 +83,18 @@ def test_nothing_of_another_pipeline_is_written() -> None:
         Ledger(MemoryStore(), "other").append(event("promoted"))
 
 
-def test_a_window_measured_again_replaces_itself_only() -> None:
-    log = WindowLog(MemoryStore(), "flights")
-    window = WindowRecord(
-        pipeline="flights",
-        window_start=NOW - timedelta(days=7),
-        window_end=NOW,
-        rows=1000,
-        champion="1",
-        signals={"drift": True},
-    )
-    stable = replace(window, signals={"drift": False})
-    other = replace(window, champion="2")
-    assert [log.record(each) for each in (window, other, stable, stable)] == [True, True, False, False]
-    assert log.all() == (stable, other)
+def test_the_names_of_a_start_say_its_window() -> None:
+    store = MemoryStore()
+    ledger = Ledger(store, "flights")
+    at = NOW + timedelta(microseconds=7)
+    ledger.append(event("retrain_requested", "drift__1"))
+    ledger.append(event("registered", "mine", version="2", window_end=at))
+    ledger.append(event("promoted", "mine", version="2"))
+    ledger.append(event("rolled_back", "back"))
+    store.write("flights/ledger/older/retrain_requested.json", b"{}")
+    assert store.list("flights/ledger/mine") == [
+        "flights/ledger/mine/promoted.v2.json",
+        "flights/ledger/mine/registered.v2.20130501T000000.000007Z.json",
+    ]
+    assert ledger.started() == {"drift__1": NOW, "mine": at, "older": None}
+    assert [each.kind for each in ledger.of_run("mine", "registered")] == ["registered"]
