@@ -68,7 +68,7 @@ def _performance(performance: PerformanceSpec) -> str:
     until = "it is estimated" if estimated else "it is unknown"
     return (
         f"Measures `{performance.metric}` on the labels in `{labels.uri}`, which come {_span(labels.delay)} "
-        f"late: violated {_listed(limits, 'or')}; "
+        f"late: violated when it is {_listed(limits, 'or')}; "
         f"with labels of less than {performance.min_coverage:.0%} of the answers {until}."
     )
 
@@ -113,7 +113,12 @@ def _unheard(event: Event, told: set[Event]) -> str:
 def _blackout(blackout: BlackoutSpec) -> str:
     why = f" ({blackout.why})" if blackout.why else ""
     every = " of every year" if blackout.every else ""
-    parts = [f"from {blackout.first} to {blackout.last}{every}"] if blackout.first else []
+    span = (
+        f"on {blackout.first}"
+        if blackout.first == blackout.last
+        else f"from {blackout.first} to {blackout.last}"
+    )
+    parts = [f"{span}{every}"] if blackout.first else []
     if blackout.weekdays:
         names = [_WEEKDAY_NAMES[WEEKDAYS.index(day)] for day in blackout.weekdays]
         parts.insert(0, f"on {_listed(names, 'and')}")

@@ -13,7 +13,7 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 
 def test_lint_is_silent_about_good_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lint", str(FIXTURES / "good")]) == 0
-    assert capsys.readouterr() == ("pipelines: 3, broken: 0\n", "")
+    assert capsys.readouterr() == ("pipelines: 4, broken: 0\n", "")
 
 
 def test_lint_shows_every_fault_of_every_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,7 +21,7 @@ def test_lint_shows_every_fault_of_every_file(capsys: pytest.CaptureFixture[str]
     assert main(["lint", str(FIXTURES / "good"), str(malformed), str(malformed / "tab.pipeline.yaml")]) == 1
     out, err = capsys.readouterr()
     broken = len(list(malformed.rglob("*.pipeline.yaml"))) + 1
-    assert out == f"pipelines: {broken + 3}, broken: {broken}\n"
+    assert out == f"pipelines: {broken + 4}, broken: {broken}\n"
     assert len(err.splitlines()) == broken
     assert "Traceback" not in err
 

@@ -34,7 +34,7 @@ def test_a_hundred_faults_hide_no_good_file(tmp_path: Path, monkeypatch: pytest.
     shutil.copytree(FIXTURES / "good", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     result = load_folder(tmp_path, environ={})
-    assert [source.spec.pipeline for source in result.sources] == ["churn", "fraud", "returns"]
+    assert [source.spec.pipeline for source in result.sources] == ["churn", "fraud", "returns", "watched"]
     assert len(result.errors) == len(pipeline_files(MALFORMED))
     assert not (tmp_path / "executed").exists()
 
@@ -53,7 +53,7 @@ def test_a_second_pipeline_of_a_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "z").mkdir()
     shutil.copy(tmp_path / "churn.pipeline.yaml", tmp_path / "z")
     result = load_folder(tmp_path, environ={})
-    assert len(result.sources) == 3
+    assert len(result.sources) == 4
     assert "a second pipeline named `churn`" in str(result.errors[tmp_path / "z/churn.pipeline.yaml"])
 
 

@@ -37,14 +37,14 @@ def dags_of(folder: Path) -> dict[str, Any]:
 
 
 def test_a_loader_file_registers_every_pipeline(folder: Path) -> None:
-    names = ("churn", "fraud", "returns")
-    assert sorted(dags_of(folder)) == sorted(f"{n}.{kind}" for n in names for kind in ("retrain", "rollback"))
+    names = [f"{n}.{k}" for n in ("churn", "fraud", "returns", "watched") for k in ("retrain", "rollback")]
+    assert sorted(dags_of(folder)) == sorted([*names, "watched.monitor"])
 
 
 def test_a_broken_file_is_a_dag_and_hides_no_other(folder: Path) -> None:
     shutil.copy(FIXTURES / "malformed" / "wrong-cron.pipeline.yaml", folder)
     dags = dags_of(folder)
-    assert len(dags) == 7
+    assert len(dags) == 10
     broken = dags["wrong-cron.broken"]
     assert "not a cron expression" in broken.doc_md
     [task] = broken.tasks
@@ -96,7 +96,7 @@ def test_airflow_itself_imports_the_loader_file(folder: Path) -> None:
     (folder / "loader.py").write_text(text)
     bag = DagBag(dag_folder=folder, bundle_path=folder)
     assert bag.import_errors == {}
-    assert len(bag.dags) == 7
+    assert len(bag.dags) == 10
     assert bag.dags["churn.retrain"].fileloc == str(folder / "churn.pipeline.yaml")
     assert bag.dags["churn.retrain"].relative_fileloc == "loader.py"
 
