@@ -8,7 +8,7 @@ own that it uses (``infer_dtype_from_object``), so that it runs in the environme
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from mlretrain.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mlretrain.drift.verdict import ColumnDrift
 
 REQUIREMENTS = ("evidently==0.7.23", "pandas<3")
 """What a job needs that asks Evidently."""
@@ -81,6 +83,29 @@ def ask_evidently(
         return replace(asked, note=f"Evidently failed with {type(error).__name__}: {text}"), None
     note = None if columns else "the preset measures no drift of any column"
     return replace(asked, columns=columns, note=note), page
+
+
+def judged_by(result: EvidentlyResult, columns: Sequence[ColumnDrift]) -> list[ColumnDrift]:
+    """The verdicts on columns as Evidently gives them: a column that it says nothing of is not judged.
+
+    What could not be measured at all, such as a column that has vanished, stays as it is.
+    """
+    scores = {each.name: each for each in result.columns}
+    said = [_said(each, scores[each.name]) for each in columns if not each.note and each.name in scores]
+    kept = [*said, *(each for each in columns if each.note)]
+    total = sum(each.importance or 0.0 for each in kept) or 1.0
+    return [replace(each, importance=(each.importance or 0.0) / total) for each in kept]
+
+
+def _said(column: ColumnDrift, score: ColumnScore) -> ColumnDrift:
+    return replace(
+        column,
+        method=score.method,
+        effect=score.score,
+        threshold=score.threshold,
+        noise=0.0,
+        drifted=score.drifted,
+    )
 
 
 def _report(preset: str | None) -> Any:

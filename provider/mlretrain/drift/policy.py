@@ -17,7 +17,9 @@ from statistics import median
 from types import MappingProxyType
 from typing import Literal
 
+from mlretrain.drift.domain import THRESHOLD as DOMAIN_THRESHOLD
 from mlretrain.drift.domain import DomainShift
+from mlretrain.drift.evidently import EvidentlyResult, judged_by
 from mlretrain.drift.metrics import METHODS, Method, measure
 from mlretrain.drift.noise import noise
 from mlretrain.drift.profile import ColumnProfile, DriftProfile, Kind
@@ -76,6 +78,7 @@ class DriftPolicy:
     :param min_rows: with fewer rows the verdict is ``unknown``.
     :param prediction_threshold: the tolerated effect on ``prediction_column``; that column alone makes the
         window drift. ``None``: predictions are not judged.
+    :param domain_threshold: the tolerated AUC of a classifier that tells the window from the reference.
     :param missing: the tolerated change of a column's missing rate.
     :param new_categories: the tolerated growth of the share of values that the reference does not list.
     """
@@ -86,6 +89,7 @@ class DriftPolicy:
     min_rows: int = 1000
     prediction_threshold: float | None = None
     prediction_column: str = "prediction"
+    domain_threshold: float = DOMAIN_THRESHOLD
     missing: float = THRESHOLDS["missing_rate"]
     new_categories: float = THRESHOLDS["new_category_share"]
 
@@ -97,12 +101,14 @@ def compare(
     *,
     importance: Mapping[str, float] | None = None,
     domain: DomainShift | None = None,
+    evidently: EvidentlyResult | None = None,
     against: str = "the reference",
 ) -> DriftReport:
     """The verdict on ``current``, best profiled with ``reference`` so that both count in the same bins.
 
     :param importance: the champion's feature importance; without any every column counts the same.
     :param domain: what a domain classifier found.
+    :param evidently: its verdict on each column, which then goes before ours.
     :param against: what the reference is, in words.
     :raises ConfigError: a column's method means nothing for its kind.
     """
@@ -114,6 +120,10 @@ def compare(
         for column in reference.columns
         if column.name in rules
     ]
+    if evidently is not None:
+        columns = judged_by(evidently, columns)
+    if domain is not None:
+        domain = domain.judged(policy.domain_threshold)
     columns.sort(key=_rank)
     finding = Finding(
         rows=min(current.rows, reference.rows),
@@ -127,6 +137,8 @@ def compare(
         stuck=_stuck(current, rules) and not _stuck(reference, rules),
     )
     verdict, summary = summarise(finding)
+    if evidently is not None and evidently.note:
+        verdict, summary = "unknown", f"unknown: {evidently.note}"
     known = {column.name for column in reference.columns} | {policy.prediction_column}
     return DriftReport(
         verdict=verdict,
@@ -145,6 +157,7 @@ def compare(
         summary=summary,
         start=current.start,
         end=current.end,
+        engine="evidently" if evidently is not None else "mlretrain",
     )
 
 

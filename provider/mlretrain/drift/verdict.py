@@ -39,7 +39,7 @@ _NAMED = 3
 class ColumnDrift:
     """One column's verdict: it drifted when ``effect − noise > threshold``.
 
-    :param method: one of our own, or what another engine calls its own.
+    :param method: one of our own; or what another engine calls its own, whose verdict then stands.
     :param importance: the column's share of the champion's feature importance.
     :param note: why the column could not be measured; then nothing else is said of it.
     :param schema: whether that is because the column is gone or of another kind.
@@ -66,7 +66,7 @@ class ColumnDrift:
     def __str__(self) -> str:
         if self.note:
             return f"{self.name} {self.note}"
-        sign = ">" if self.drifted else "≤"
+        sign = ">" if self.effect > self.limit else "≤"
         return f"{self.name} {LABELS.get(self.method, self.method)} {self.effect:.2g} {sign} {self.limit:.2g}"
 
 

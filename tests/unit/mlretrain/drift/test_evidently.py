@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
@@ -13,8 +14,12 @@ import pyarrow as pa
 import pytest
 
 from mlretrain.drift.evidently import ColumnScore, EvidentlyResult, ask_evidently
+from mlretrain.drift.policy import DriftPolicy, compare
+from mlretrain.drift.profile import DriftProfile
+from mlretrain.drift.verdict import DriftReport
 from mlretrain.errors import ConfigError
 from mlretrain.wire import from_wire, to_wire
+from tests.unit.mlretrain.drift.columns import numeric
 
 Answer = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
 
@@ -146,3 +151,47 @@ def test_an_evidently_that_does_not_import_says_what_the_job_needs(monkeypatch: 
     monkeypatch.setitem(sys.modules, "evidently", None)
     with pytest.raises(ConfigError, match=r"requirements: evidently==0\.7\.23, pandas<3"):
         ask_evidently(_table(30), _table(20))
+
+
+def _profiles(*names: str) -> tuple[DriftProfile, DriftProfile]:
+    """A reference with three columns, and a window of the same distribution with ``names``."""
+    values = [float(i) for i in range(2_000)]
+    every = [numeric(name, values) for name in ("a", "b", "c")]
+    window = tuple(each for each in every if each.name in names)
+    return DriftProfile(rows=2_000, columns=tuple(every)), DriftProfile(rows=2_000, columns=window)
+
+
+def _said(**scores: tuple[float, bool]) -> EvidentlyResult:
+    columns = tuple(
+        ColumnScore(name=name, method="K-S p_value", score=score, threshold=0.05, drifted=drifted)
+        for name, (score, drifted) in scores.items()
+    )
+    return EvidentlyResult(preset="p", rows=500, reference_rows=500, columns=columns)
+
+
+def test_its_verdicts_go_before_ours_and_the_share_is_of_its_columns() -> None:
+    report = compare(
+        *_profiles("a", "b", "c"), DriftPolicy(share=0.5), evidently=_said(a=(0.001, True), b=(0.7, False))
+    )
+    assert report.engine == "evidently"
+    assert [each.name for each in report.columns] == ["a", "b"], "it has said nothing of c"
+    assert report.verdict == "drift"
+    assert report.summary.startswith("1 of 2 columns drifted (share 0.50 ≥ 0.50): a K-S p_value 0.001 ≤ 0.05")
+    assert from_wire(DriftReport, to_wire(report)) == report
+
+
+def test_a_column_that_has_vanished_is_still_told() -> None:
+    report = compare(
+        *_profiles("a", "b"), DriftPolicy(share=0.5), evidently=_said(a=(0.7, False), b=(0.7, False))
+    )
+    assert report.signals["schema"] is True
+    assert report.verdict == "stable"
+    assert "c has vanished" in report.summary
+
+
+def test_what_it_could_not_measure_is_unknown() -> None:
+    failed = replace(_said(), note="Evidently failed with ValueError: Too many bins")
+    report = compare(*_profiles("a", "b", "c"), DriftPolicy(), evidently=failed)
+    assert report.verdict == "unknown"
+    assert report.summary == "unknown: Evidently failed with ValueError: Too many bins"
+    assert report.signals["drift"] is None
