@@ -113,12 +113,9 @@ def _unheard(event: Event, told: set[Event]) -> str:
 def _blackout(blackout: BlackoutSpec) -> str:
     why = f" ({blackout.why})" if blackout.why else ""
     every = " of every year" if blackout.every else ""
-    span = (
-        f"on {blackout.first}"
-        if blackout.first == blackout.last
-        else f"from {blackout.first} to {blackout.last}"
-    )
-    parts = [f"{span}{every}"] if blackout.first else []
+    first, last = blackout.first, blackout.last
+    span = f"on {first}" if first == last else f"from {first} to {last}"
+    parts = [f"{span}{every}"] if first else []
     if blackout.weekdays:
         names = [_WEEKDAY_NAMES[WEEKDAYS.index(day)] for day in blackout.weekdays]
         parts.insert(0, f"on {_listed(names, 'and')}")

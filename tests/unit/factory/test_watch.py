@@ -144,8 +144,8 @@ def test_the_policy_is_told_in_words() -> None:
         "with fewer than 1000 rows nothing is said.",
         "Its quality is violated when a column misses 5% more of its values, or 5% of them are new.",
         "Measures `roc_auc` on the labels in `s3://ml/labels`, which come 2d late: violated when it is "
-        "below 0.65 or worse by more than 0.05 than in the champion's own evaluation; with labels of less than 50% of the "
-        "answers it is estimated.",
+        "below 0.65 or worse by more than 0.05 than in the champion's own evaluation; with labels of less "
+        "than 50% of the answers it is estimated.",
         "Warns when `drift` and `performance` are violated in 2 of the last 4 windows "
         "(no `notify` tells of `warned`).",
         "Retrains when `drift` and `performance` are violated in 2 of the last 4 windows, the latest among "
