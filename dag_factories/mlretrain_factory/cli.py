@@ -1,4 +1,4 @@
-"""``mlretrain``: lint, explain, compare and simulate pipelines, build their images, serve models, replay steps."""
+"""``mlretrain``: check, explain, compare and simulate pipelines, build images, serve models, replay steps."""
 
 from __future__ import annotations
 
