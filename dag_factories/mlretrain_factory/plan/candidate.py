@@ -118,7 +118,7 @@ def _train(source: PipelineSource, dataset: str, *, tuned: bool) -> TaskPlan:
         args={
             **_training(source, dataset),
             **({"tuning": output("tune")} if tuned else {}),
-            **_profile(source),
+            **_reference(source),
         },
         upstream=("tune" if tuned else dataset,),
         retries=train.retries,
@@ -143,9 +143,11 @@ def _training(source: PipelineSource, dataset: str) -> dict[str, Any]:
     }
 
 
-def _profile(source: PipelineSource) -> dict[str, Any]:
+def _reference(source: PipelineSource) -> dict[str, Any]:
+    """What is kept of the training data, for windows to be compared with."""
     monitor = source.spec.monitor
     if monitor is None:
         return {}
     # Chunks of the monitored window's length show how much such windows differ without any drift.
-    return {"profile": {"chunk_s": monitor.data.window.total_seconds(), **rules.kept(monitor.drift)}}
+    profile = {"chunk_s": monitor.data.window.total_seconds(), **rules.kept(monitor.drift)}
+    return {"profile": profile, **rules.optional("sample", rules.sample(monitor.drift))}

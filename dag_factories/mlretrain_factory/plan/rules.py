@@ -11,7 +11,7 @@ from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan.model import Notification, SchedulePlan
 from mlretrain_factory.spec.blackout import BlackoutSpec
 from mlretrain_factory.spec.data import TrainingDataSpec
-from mlretrain_factory.spec.drift import ColumnDriftSpec, DriftDefaultsSpec, DriftSpec
+from mlretrain_factory.spec.drift import ColumnDriftSpec, DomainDriftSpec, DriftDefaultsSpec, DriftSpec
 from mlretrain_factory.spec.monitoring import MonitoringSpec, WindowDataSpec
 from mlretrain_factory.spec.notification import NotificationSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
@@ -75,6 +75,14 @@ def reference(drift: DriftSpec) -> Any:
 def kept(drift: DriftSpec) -> dict[str, Any]:
     """What profiles keep of the values themselves."""
     return {"top": drift.top, "sensitive": drift.sensitive}
+
+
+def sample(drift: DriftSpec) -> dict[str, Any] | None:
+    """Which training rows are kept for the measures that need rows; none if there is no such measure."""
+    if drift.domain is None and drift.engine == "mlretrain":
+        return None
+    rows = (drift.domain or DomainDriftSpec()).rows
+    return {"rows": rows, "exclude": sorted({*drift.sensitive, *drift.ignored})}
 
 
 def _column(section: DriftDefaultsSpec | ColumnDriftSpec) -> dict[str, Any]:

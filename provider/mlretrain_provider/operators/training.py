@@ -20,26 +20,35 @@ if TYPE_CHECKING:
 class TrainModelOperator(RecipeOperator):
     """Train a candidate model and log it to MLflow.
 
-    Returns ``{model_uri, mlflow_run_id, profile_uri, holdout_uri, holdout_sha256, features, rows, metrics,
-    key, dataset_fingerprint}``.
+    Returns ``{model_uri, mlflow_run_id, profile_uri, sample_uri, holdout_uri, holdout_sha256, features, rows,
+    metrics, key, dataset_fingerprint}``.
     The MLflow run is opened before the job starts and found again on a retry, so that user code logs live and
     to one run. Idempotent as every :class:`StepOperator`; its further arguments are those of
     :class:`~mlretrain_provider.operators.recipe.RecipeOperator`.
 
     :param tuning: what :class:`~mlretrain_provider.operators.tuning.TuneModelOperator` returned: its best
         parameters go before ``hyperparameters``.
-    :param profile: options of the drift profile, such as ``chunk_s``.
+    :param profile: ``{chunk_s, top, sensitive}`` of the drift profile: the length of a monitored window in
+        seconds, how many categories are kept by name, and the columns of which only digests are.
+    :param sample: ``{rows, exclude}``: keep so many training rows, without these columns, for the measures of
+        drift that need rows; none: keep no row.
     """
 
     step = "train"
-    template_fields = (*RecipeOperator.template_fields, "profile", "tuning")
+    template_fields = (*RecipeOperator.template_fields, "profile", "sample", "tuning")
 
     def __init__(
-        self, *, tuning: Upstream = None, profile: Mapping[str, Any] | None = None, **kwargs: Any
+        self,
+        *,
+        tuning: Upstream = None,
+        profile: Mapping[str, Any] | None = None,
+        sample: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.tuning = tuning
         self.profile = profile
+        self.sample = sample
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         self.count_in(run)
@@ -47,7 +56,8 @@ class TrainModelOperator(RecipeOperator):
 
     def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         best = self.tuning["best_params"] if self.tuning else {}
-        return {**self.recipe(run, best), **(self.profile or {})}
+        sample = {"sample": dict(self.sample)} if self.sample else {}
+        return {**self.recipe(run, best), **(self.profile or {}), **sample}
 
     def frozen(self, run: RunIdentity, key: str, config: Mapping[str, Any]) -> dict[str, Any]:
         """The MLflow run, open and knowing its data and parameters, before the job starts."""
