@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from mlretrain import wire
+from mlretrain.drift.domain import DomainShift
+from mlretrain.drift.evidently import EvidentlyResult
 from mlretrain.drift.noise import of_two_windows
 from mlretrain.drift.policy import DriftPolicy, compare
 from mlretrain.drift.profile import DriftProfile, with_prediction
@@ -18,6 +20,7 @@ from mlretrain.drift.verdict import DriftReport, unknown_report
 from mlretrain.errors import ContractError, NotFound
 from mlretrain.policy.window import WindowRecord
 from mlretrain.ports import CHAMPION, ModelVersion
+from mlretrain.runtime.store import read_uri
 from mlretrain.steps.profile import read_profile
 from mlretrain_provider.links import DriftReportLink, MLflowRunLink
 from mlretrain_provider.operators.pipeline import DECIDE, PipelineOperator, Upstream
@@ -28,6 +31,10 @@ from mlretrain_provider.run import RunIdentity
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+T = TypeVar("T")
+
+EVIDENTLY_PAGE = "evidently.html"
+"""Evidently's own page, beside ours."""
 _NOTHING = DriftProfile(rows=0, columns=())
 
 
@@ -40,8 +47,8 @@ class DetectDriftOperator(PipelineOperator):
     verdict. Idempotent: a window is recorded once per champion.
 
     :param profile: what :class:`ProfileDataOperator` returned.
-    :param policy: ``{defaults, columns, share, min_rows, prediction_threshold, missing, new_categories}``;
-        none: the defaults.
+    :param policy: ``{defaults, columns, share, min_rows, prediction_threshold, domain_threshold, missing,
+        new_categories}``; none: the defaults.
     """
 
     template_fields = (*PipelineOperator.template_fields, "profile", "policy")
@@ -64,6 +71,9 @@ class DetectDriftOperator(PipelineOperator):
         folder = f"{self.folder(run, self.task_id)}/v{champion.version}"
         self.store.write(f"{folder}/report.json", wire.pretty(report))
         self.store.write(f"{folder}/report.html", page.encode())
+        if self.profile.get("evidently_page_uri"):
+            own = read_uri(self.profile["evidently_page_uri"], self.storage_env or None)
+            self.store.write(f"{folder}/{EVIDENTLY_PAGE}", own)
         result = {
             "verdict": report.verdict,
             "signals": dict(report.signals),
@@ -91,6 +101,8 @@ class DetectDriftOperator(PipelineOperator):
         try:
             reference = self._reference(uris)
             current = self._profile(self.profile["profile_uri"])
+            domain = self._found(DomainShift, "domain_uri")
+            evidently = self._found(EvidentlyResult, "evidently_uri")
         except (ContractError, NotFound) as error:
             return unknown_report(str(error), reference=against), _NOTHING, _NOTHING
         report = compare(
@@ -98,6 +110,8 @@ class DetectDriftOperator(PipelineOperator):
             current,
             wire.from_wire(DriftPolicy, dict(self.policy or {})),
             importance=self._importance(champion),
+            domain=domain,
+            evidently=evidently,
             against=against,
         )
         return report, reference, current
@@ -107,6 +121,16 @@ class DetectDriftOperator(PipelineOperator):
         if self.profile.get("reference_profile_uri"):
             return of_two_windows(self._profile(self.profile["reference_profile_uri"]), champion)
         return with_prediction(champion, self._profile(uris[1])) if len(uris) > 1 else champion
+
+    def _found(self, kind: type[T], name: str) -> T | None:
+        """What was measured on rows and is kept at the URI of that name, if it was."""
+        uri = self.profile.get(name)
+        if uri is None:
+            return None
+        try:
+            return wire.from_wire(kind, self.read_json(uri))
+        except ValueError as error:
+            raise ContractError("not what the window's profile kept", where=uri, found=str(error)) from error
 
     def _importance(self, champion: ModelVersion) -> Mapping[str, float] | None:
         """The champion's feature importance; drift is judged without it where there is none."""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlretrain import wire
+from mlretrain.drift.evidently import REQUIREMENTS
 from mlretrain.errors import ConfigError, InvalidInput
 from mlretrain.ports import CHAMPION, ModelVersion
 from mlretrain.runtime.contract import StepRequest
@@ -19,6 +20,7 @@ from mlretrain_provider.run import RunIdentity
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+MLRETRAIN, EVIDENTLY = "mlretrain", "evidently"
 PREVIOUS_WINDOW = "previous_window"
 SAME_WINDOW_LAST = "same_window_last_s"
 
@@ -30,7 +32,8 @@ class ProfileDataOperator(StepOperator):
     """Profile a window of data in one scan.
 
     Returns ``{profile_uri, rows, dataset_uri, start, end}``, and with another window as the reference
-    ``{reference_profile_uri, against}`` too. A window that cannot be read is a finding, not a failure: then
+    ``{reference_profile_uri, against}`` too, with what is measured on rows ``domain_uri``, ``evidently_uri``
+    and ``evidently_page_uri``. A window that cannot be read is a finding, not a failure: then
     ``profile_uri`` is none and ``unknown`` says why. Idempotent as every :class:`StepOperator`.
 
     :param dataset: what :class:`ResolveDataOperator` returned; or give ``uri``.
@@ -44,6 +47,11 @@ class ProfileDataOperator(StepOperator):
         it; none: bins of its own.
     :param top: categories that are kept by name.
     :param sensitive: columns of which only digests are kept.
+    :param domain: ``{rows}``: look for shifts that no column shows, in so many rows; none: do not.
+    :param engine: ``mlretrain``; or ``evidently``, which is asked about the columns too, in an environment of
+        the job's own that has ``requirements`` (none: the release that is tested).
+    :param preset: ``package.module:function`` that returns an ``evidently.Report``; none: Evidently's
+        ``DataDriftPreset``.
     """
 
     step = "profile"
@@ -58,6 +66,9 @@ class ProfileDataOperator(StepOperator):
         "reference",
         "top",
         "sensitive",
+        "domain",
+        "engine",
+        "preset",
     )
 
     def __init__(
@@ -72,8 +83,13 @@ class ProfileDataOperator(StepOperator):
         reference: Reference = CHAMPION,
         top: int | None = None,
         sensitive: Sequence[str] = (),
+        domain: Mapping[str, Any] | None = None,
+        engine: str = MLRETRAIN,
+        preset: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if engine == EVIDENTLY and kwargs.get("requirements") is None:
+            kwargs["requirements"] = list(REQUIREMENTS)
         super().__init__(**kwargs)
         self.dataset = dataset
         self.uri = uri
@@ -84,6 +100,9 @@ class ProfileDataOperator(StepOperator):
         self.reference = reference
         self.top = top
         self.sensitive = sensitive
+        self.domain = domain
+        self.engine = engine
+        self.preset = preset
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         shift = window_shift(self.reference, self.window, self.task_id)
@@ -105,6 +124,30 @@ class ProfileDataOperator(StepOperator):
             **({"against_uri": self._against_uri} if self._against_uri else {}),
             **({"top": self.top} if self.top is not None else {}),
             **({"sensitive": list(self.sensitive)} if self.sensitive else {}),
+            **self._row_measures(),
+        }
+
+    def _row_measures(self) -> dict[str, Any]:
+        """What is measured on rows, beside the sample that the champion's training has kept."""
+        if self.engine not in (MLRETRAIN, EVIDENTLY):
+            raise ConfigError(
+                "an unknown engine",
+                where=self.task_id,
+                found=self.engine,
+                allowed=f"{MLRETRAIN}, {EVIDENTLY}",
+            )
+        if self.domain is None and self.engine == MLRETRAIN:
+            return {}
+        champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
+        rows = (self.domain or {}).get("rows")
+        return {
+            "rows": {
+                "sample_uri": champion.tags.get("mlretrain.sample_uri") if champion else None,
+                **({"rows": int(rows)} if rows is not None else {}),
+                "domain": self.domain is not None,
+                "evidently": self.engine == EVIDENTLY,
+                "preset": self.preset,
+            }
         }
 
     def _reference_uris(self) -> list[str]:
