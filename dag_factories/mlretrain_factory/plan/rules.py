@@ -56,12 +56,14 @@ def drift_policy(monitor: MonitoringSpec) -> dict[str, Any]:
         for name, column in drift.columns.items()
     }
     prediction = {"prediction_threshold": drift.prediction.threshold} if drift.prediction else {}
+    domain = {"domain_threshold": drift.domain.threshold} if drift.domain else {}
     return {
         "defaults": defaults,
         "columns": columns,
         "share": drift.share,
         "min_rows": drift.defaults.min_rows,
         **prediction,
+        **domain,
         **monitor.quality.model_dump(),
     }
 
@@ -75,6 +77,15 @@ def reference(drift: DriftSpec) -> Any:
 def kept(drift: DriftSpec) -> dict[str, Any]:
     """What profiles keep of the values themselves."""
     return {"top": drift.top, "sensitive": drift.sensitive}
+
+
+def row_measures(drift: DriftSpec) -> dict[str, Any]:
+    """What is measured on rows of the window, not on its profile."""
+    return {
+        "engine": drift.engine,
+        **optional("preset", drift.preset),
+        **optional("domain", drift.domain and {"rows": drift.domain.rows}),
+    }
 
 
 def sample(drift: DriftSpec) -> dict[str, Any] | None:

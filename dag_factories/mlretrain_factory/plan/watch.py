@@ -35,6 +35,7 @@ def _drift(source: PipelineSource, monitor: MonitoringSpec) -> list[TaskPlan]:
                 **rules.optional("columns", {"exclude": exclude} if exclude else None),
                 "reference": rules.reference(monitor.drift),
                 **rules.kept(monitor.drift),
+                **rules.row_measures(monitor.drift),
                 **job(source, monitor.resources),
             },
         ),
