@@ -18,7 +18,7 @@ from mlretrain.ports import CHAMPION
 from mlretrain_provider.durations import duration
 from mlretrain_provider.links import MLflowRunLink, PerformanceReportLink
 from mlretrain_provider.operators.data import resolve_window, snapshot_path
-from mlretrain_provider.operators.recipe import run_tags
+from mlretrain_provider.operators.monitoring import open_window_run
 from mlretrain_provider.operators.step import StepOperator
 from mlretrain_provider.run import RunIdentity
 
@@ -213,13 +213,7 @@ class MeasurePerformanceOperator(StepOperator):
 
     def _chart(self, run: RunIdentity, champion: str, report: PerformanceReport, page: str) -> str:
         """Log the numbers to the window's MLflow run, so that MLflow draws them over the windows; its id."""
-        instant = f"{run.window_end:%Y-%m-%dT%H:%M}"
-        mlflow_run_id = self.tracker.open_run(
-            self.pipeline,
-            f"monitor-{instant}-v{champion}",
-            f"monitor {instant}",
-            {**run_tags(run, pipeline=self.pipeline), "mlretrain.champion": champion},
-        )
+        mlflow_run_id = open_window_run(self, run, champion)
         measured = {"": report.value, "_low": report.low, "_high": report.high}
         self.tracker.log(
             mlflow_run_id,
@@ -231,7 +225,7 @@ class MeasurePerformanceOperator(StepOperator):
                     if each is not None
                 },
             },
-            tags={"mlretrain.performance_basis": report.basis},
+            tags={"mlretrain.performance": f"{report.verdict}: {report.summary}"},
         )
         self.tracker.log_file(mlflow_run_id, "performance.html", page.encode())
         self.tracker.close_run(mlflow_run_id, "FINISHED")
