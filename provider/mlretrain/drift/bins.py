@@ -106,7 +106,7 @@ def _rows_below(column: ColumnProfile, x: float) -> float:
     if i < 0:
         return 0.0
     low, high = lowers[i], grid.edge(column.cells[i] + 1)
-    inside = (x - low) / (high - low) if math.isfinite(high - low) else 0.5
+    inside = (x - low) / (high - low) if 0 < high - low < math.inf else 0.5
     return math.fsum(column.counts[:i]) + min(1.0, inside) * column.counts[i]
 
 

@@ -53,6 +53,7 @@ class Choice:
             distinct=known.distinct,
             grid=known.grid,
             categories=known.categories,
+            counts=(0,) * len(known.categories),
             salt=known.salt,
         )
 
@@ -75,7 +76,7 @@ class Choice:
             text = replace(column, kind="text")
             return replace(text, grid=self._grid(text))
         names = digests(column, [row[0] for row in found])
-        return replace(column, distinct=distinct, categories=tuple(names))
+        return replace(column, distinct=distinct, categories=tuple(names), counts=(0,) * len(names))
 
     def _grid(self, column: ColumnProfile) -> Grid:
         """A grid from the quartiles, which are found by looking closer and closer."""
