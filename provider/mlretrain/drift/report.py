@@ -83,7 +83,8 @@ def _compared(report: DriftReport) -> str:
     if not report.reference:
         return _rows(report.rows)
     other = f"{_rows(report.reference_rows)} of " if report.reference_rows else ""
-    return f"{_rows(report.rows)}, compared with {other}{report.reference}"
+    judge = " · columns judged by Evidently" if report.engine == "evidently" else ""
+    return f"{_rows(report.rows)}, compared with {other}{report.reference}{judge}"
 
 
 def _rows(rows: int) -> str:
@@ -154,8 +155,7 @@ def _card(
 ) -> str:
     """A column: a section if it drifted, else a line that opens."""
     told = str(drift).removeprefix(drift.name).strip()
-    gauge = "" if drift.note else _gauge(drift)
-    body = f"{gauge}{picture(reference, current)}<small>{_facts(drift, reference, current)}</small>"
+    body = f"{_gauge(drift)}{picture(reference, current)}<small>{_facts(drift, reference, current)}</small>"
     name = escape(drift.name)
     if drift.drifted or drift.note:
         tone = "neutral" if drift.note and not drift.schema else "bad"
@@ -165,7 +165,12 @@ def _card(
 
 
 def _gauge(drift: ColumnDrift) -> str:
-    """The effect as a bar beside marks at the tolerance, and at the tolerance with the noise on top."""
+    """The effect as a bar beside marks at the tolerance, and at the tolerance with the noise on top.
+
+    None where another engine's verdict is not that the effect is the larger, as with p-values.
+    """
+    if drift.note or drift.drifted != (drift.effect > drift.limit):
+        return ""
     whole = 1.1 * max(_finite(drift.effect), _finite(drift.limit)) or 1.0
     marks = (f'<u style="left:{_finite(each) / whole:.0%}"></u>' for each in (drift.threshold, drift.limit))
     return f'<div class="g"><i style="width:{_finite(drift.effect) / whole:.0%}"></i>{"".join(marks)}</div>'
@@ -178,7 +183,8 @@ def _finite(x: float) -> float:
 def _facts(drift: ColumnDrift, reference: ColumnProfile | None, current: ColumnProfile | None) -> str:
     found: list[str] = [drift.kind]
     if not drift.note:
-        found.append(f"tolerance {drift.threshold:.2g}, noise {drift.noise:.2g}")
+        noise = f", noise {drift.noise:.2g}" if drift.noise else ""
+        found.append(f"tolerance {drift.threshold:.2g}{noise}")
     if drift.importance is not None:
         found.append(f"importance {percent(drift.importance)}")
     if drift.missing_rate or drift.reference_missing_rate:

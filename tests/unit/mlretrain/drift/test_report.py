@@ -239,6 +239,19 @@ def test_stable_predictions_are_open() -> None:
     assert page.attributes.count(("open", None)) == 1
 
 
+def test_anothers_verdict_is_not_drawn_as_ours() -> None:
+    column = verdict(method="K-S p_value", effect=0.001, threshold=0.05, noise=0.0)
+    report = DriftReport(
+        verdict="drift", columns=(column,), reference="champion v3", engine="evidently", summary="x"
+    )
+
+    page = render(report, (line("x"), line("x", 0.5)))
+
+    assert "K-S p_value 0.001 ≤ 0.05" in page.text
+    assert "champion v3 · columns judged by Evidently" in page.text
+    assert ("class", "g") not in page.attributes
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
