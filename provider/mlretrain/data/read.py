@@ -50,7 +50,8 @@ def open_relation(
     Sets the connection's time zone to UTC. Raises :class:`InvalidInput` if a file is gone or has changed.
     """
     verify(dataset.files, env)
-    relation = scan(con, dataset.files, dataset.format, env)
+    with reading(dataset.uri):
+        relation = scan(con, dataset.files, dataset.format, env)
     if dataset.time_column is None:
         return relation
     with reading(dataset.uri):
