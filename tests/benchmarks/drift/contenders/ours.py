@@ -7,15 +7,14 @@ import json
 import sys
 from pathlib import Path
 
-import duckdb
-
+from mlretrain.data.read import connect
 from mlretrain.drift.policy import DriftPolicy, compare
 from mlretrain.drift.profile import DriftProfile, build_profile
 from mlretrain.wire import canonical, from_wire, to_wire
 
 
 def main(arguments: list[str]) -> None:
-    con = duckdb.connect()
+    con = connect()
     if arguments[0] == "--train":
         rows = con.read_parquet(arguments[1])
         time_column = "t" if "t" in rows.columns else None

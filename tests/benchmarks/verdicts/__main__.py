@@ -1,0 +1,135 @@
+"""``python -m tests.benchmarks.verdicts [--repeats N] [--rows 1e3,1e4,1e6]``: three tables in Markdown.
+
+How the rules of other libraries and ours judge independent rows; how often they cry wolf on data of which the
+rows depend on each other, or have heavy tails, or many categories; and what they find.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from tests.benchmarks.verdicts.rules import RULES
+from tests.benchmarks.verdicts.scenarios import CATEGORICAL, NONE, NUMERIC, SCENARIOS
+from tests.benchmarks.verdicts.tally import Tally, wilson_upper
+from tests.benchmarks.verdicts.trial import OURS, Trial, named, run
+
+Totals = dict[tuple[str, int, int, str, str], Tally]
+"""By scenario, rows, windows of the reference, rule and change."""
+
+LARGE = 100_000
+COLUMNS = 10
+LEARNT = "JS > mean + 3 sd of the reference's windows (NannyML)"
+PLAIN = ("independent rows", "1 % outliers", "50 categories, uniform")
+
+
+def plan(part: str, rows: int, repeats: int) -> Iterator[Trial]:
+    """The trials behind a table; beyond :data:`LARGE` rows a tenth of them, and data sets of one column.
+
+    One column is the hardest case for a data set's verdict: it is wrong whenever the column is.
+    """
+    large = rows > LARGE
+    columns = 1 if large else COLUMNS
+    for seed in range(max(1, repeats // 10) if large else repeats):
+        first = Trial(scenario="", rows=rows, seed=seed, columns=columns, changes=(NONE,))
+        for scenario in SCENARIOS:
+            changes = tuple(CATEGORICAL if scenario.categories else NUMERIC)
+            each = replace(first, scenario=scenario.name)
+            if part == "unchanged":
+                yield replace(each, rules=tuple(RULES) if seed < 20 else ())
+            elif scenario.name in PLAIN and seed < repeats // 10:
+                few = replace(each, changes=changes, rules=tuple(RULES))
+                if part == "power":
+                    yield few
+                elif part == "rules":
+                    yield replace(few, windows=1, timed=False, rules=tuple(set(RULES) - {LEARNT}))
+
+
+def measure(trials: Sequence[Trial], processes: int) -> Totals:
+    """Run them all, and add up."""
+    totals: Totals = defaultdict(Tally)
+    started = time.monotonic()
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for number, (trial, outcome) in enumerate(pool.imap_unordered(run, trials, chunksize=4), 1):
+            for (rule, change), tally in outcome.items():
+                totals[trial.scenario, trial.rows, trial.windows, rule, change] += tally
+            if sys.stderr.isatty():
+                spent = time.monotonic() - started
+                print(f"\r{number} of {len(trials)} trials, {spent:.0f} s", end="", file=sys.stderr)
+    print(f"{len(trials)} trials in {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return totals
+
+
+def print_rules(totals: Totals, rows: Sequence[int], windows: int, scenario: str) -> None:
+    """A line for each rule: the share of columns flagged, by rows and change."""
+    changes = tuple(CATEGORICAL if named(scenario).categories else NUMERIC)
+    print(f"\n**{scenario}**, the reference is {windows} × the window; share of columns flagged: ", end="")
+    print(" / ".join(changes))
+    print(f"\n| rule | {' | '.join(f'n = {each:.0e}' for each in rows)} |\n|---|{'---|' * len(rows)}")
+    for rule in (*RULES, OURS):
+        cells = []
+        for n in rows:
+            seen = [totals.get((scenario, n, windows, rule, change)) for change in changes]
+            cells.append(" / ".join(f"{tally.column_rate:.2g}" for tally in seen if tally))
+        if any(cells):
+            print(f"| {rule} | {' | '.join(cells)} |")
+
+
+def print_unchanged(totals: Totals, rows: Sequence[int], windows: int) -> None:
+    """A line for each scenario: ours by rows, then what others flag."""
+    print(
+        "\nUnchanged data, mlretrain: false verdicts on the data set (upper end of Wilson's 95 % interval);"
+    )
+    print("share of columns flagged falsely\n")
+    print(f"| data | {' | '.join(f'n = {each:.0e}' for each in rows)} |\n|---|{'---|' * len(rows)}")
+    for scenario in SCENARIOS:
+        cells = []
+        for n in rows:
+            tally = totals.get((scenario.name, n, windows, OURS, NONE), Tally())
+            bound = 100 * wilson_upper(tally.drift, tally.reports)
+            cells.append(f"{tally.drift} of {tally.reports} (≤ {bound:.2g} %); {tally.column_rate:.2g}")
+        print(f"| {scenario.name} | {' | '.join(cells)} |")
+    for n in rows:
+        every = [totals.get((each.name, n, windows, OURS, NONE), Tally()) for each in SCENARIOS]
+        tally = sum(every, Tally())
+        bound = 100 * wilson_upper(tally.drift, tally.reports)
+        print(f"\nAll at n = {n:.0e}: {tally.drift} of {tally.reports} data sets (≤ {bound:.2g} %)", end="")
+    print("\n\nUnchanged data, other rules: share of columns flagged falsely\n")
+    print(f"| data, n | {' | '.join(RULES)} |")
+    print(f"|---|{'---|' * len(RULES)}")
+    for scenario in SCENARIOS:
+        for n in rows:
+            seen = [totals.get((scenario.name, n, windows, rule, NONE)) for rule in RULES]
+            if any(seen):
+                cells = " | ".join(f"{tally.column_rate:.2g}" if tally else "" for tally in seen)
+                print(f"| {scenario.name}, {n:.0e} | {cells} |")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.verdicts", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=400, help="data sets per sort of data; a tenth at 1e6")
+    parser.add_argument("--rows", default="1e3,1e4,1e6", help="rows of a window")
+    parser.add_argument("--parts", default="rules,unchanged,power")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    given = parser.parse_args(arguments)
+    sizes = [int(float(each)) for each in given.rows.split(",")]
+    for part in given.parts.split(","):
+        trials = [trial for n in reversed(sizes) for trial in plan(part, n, given.repeats)]
+        totals = measure(trials, given.processes)
+        if part == "unchanged":
+            print_unchanged(totals, sizes, trials[0].windows)
+        else:
+            for scenario in PLAIN:
+                print_rules(totals, sizes, trials[0].windows, scenario)
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
