@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,7 @@ def read_case(
     file = path.absolute()
     base = Node({"retrain": Node({}, Position(str(file)))}, Position(str(file)))
     written = load_source(file)
-    source = written if written.spec.retrain else load_source(file, changes=base)
+    source = written if written.spec.retrain or not written.spec.monitor else load_source(file, changes=base)
     variants: list[tuple[tuple[str, ...], PipelineSource]] = [((), source)]
     for changes in sweep(swept):
         node = together(changes)
@@ -161,7 +161,7 @@ def question(case: Case) -> Question:
             where="--from, --to",
             found=f"{case.schedule.cron}, {case.start.isoformat()} to {case.end.isoformat()}",
         )
-    settings = [_setting(changes, source, case) for changes, source in case.variants]
+    settings, _ = _settings(case)
     settings.append(Setting(name="never"))
     settings += [Setting(name=name, schedule=_every(length, case)) for name, length in case.fixed.items()]
     if case.always:
@@ -219,7 +219,7 @@ def bench(case: Case, asked: Question, *, folder: Path | None) -> Bench:
 def notes(case: Case, *, trained: bool) -> list[str]:
     """What the replay does otherwise than the pipeline would."""
     spec, monitor = case.source.spec, case.monitor
-    found = []
+    found = [f"{each} is the pipeline as it is written." for each in _settings(case)[1]]
     if not trained:
         found.append("Nothing was trained: each retrain is assumed to end in a promotion.")
         if monitor.drift.prediction is not None:
@@ -239,6 +239,18 @@ def notes(case: Case, *, trained: bool) -> list[str]:
     if trained and spec.train.environment is not None:
         found.append("Models were trained with the packages of this Python, not with `train.environment`.")
     return found
+
+
+def _settings(case: Case) -> tuple[list[Setting], list[str]]:
+    """The pipeline's settings that differ, and the names of those that do not from what is written."""
+    settings, same = list[Setting](), list[str]()
+    for changes, source in case.variants:
+        setting = _setting(changes, source, case)
+        if settings and replace(setting, name=settings[0].name, changes=()) == settings[0]:
+            same.append(setting.name)
+        else:
+            settings.append(setting)
+    return settings, same
 
 
 def _setting(changes: tuple[str, ...], source: PipelineSource, case: Case) -> Setting:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -73,7 +76,8 @@ def main(options: argparse.Namespace) -> None:
     out: Path = options.out or Path(f"{case.source.spec.pipeline}.simulation")
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    found = _run(case, out, train=options.train, jobs=max(1, options.jobs))
+    with _stoppable():
+        found = _run(case, out, train=options.train, jobs=max(1, options.jobs))
     found = replace(found, timings={**found.timings, "total": round(time.perf_counter() - started, 1)})
     (out / "simulation.json").write_bytes(wire.pretty(found))
     (out / "simulation.svg").write_text(render_svg(found), "utf-8")
@@ -98,6 +102,18 @@ def _run(case: Case, out: Path, *, train: bool, jobs: int) -> Simulation:
             log=out / "simulation.log" if train else None,
             progress=progress,
         )
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the processes, and leave nothing in the folder."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit("interrupted; nothing was kept")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _calendars(text: str) -> dict[str, timedelta]:

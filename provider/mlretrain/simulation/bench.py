@@ -134,7 +134,11 @@ class Past:
         return self._workshop.call(self._bench.perform, served, policy)
 
     def first(self, trained: datetime) -> Attempt:
-        """What comes of the first champion; raises :class:`InvalidInput` if it cannot be trained."""
+        """What comes of the first champion.
+
+        :raises InvalidInput: there is nothing to train it on, or it cannot be trained.
+        """
+        self._check_rows(trained)
         if self._bench.training is None:
             return Attempt(outcome=PROMOTED, reason=ASSUMED)
         self._workshop.call(self._bench.open)
@@ -142,6 +146,19 @@ class Past:
         if model.error is not None:
             raise InvalidInput("the first model cannot be trained", found=model.error)
         return self._workshop.call(self._bench.judge, trained, None)
+
+    def _check_rows(self, trained: datetime) -> None:
+        history, window = self._bench.history, self._bench.training_window
+        if history.between(trained - window if window else None, trained):
+            return
+        pieces = history.pieces
+        raise InvalidInput(
+            f"no rows to train the first model on, at {trained:%Y-%m-%d}",
+            found=f"rows from {pieces[0].start:%Y-%m-%d} to {pieces[-1].end:%Y-%m-%d}"
+            if pieces
+            else "no rows",
+            remedy="Begin the replay when there is a training window of data.",
+        )
 
     def retrain(self, trained: datetime, champion: Champion) -> Attempt:
         """What comes of a candidate beside the champion; without training it is assumed to be promoted."""
@@ -152,9 +169,9 @@ class Past:
             return Attempt(outcome=FAILED, reason=model.error)
         return self._workshop.call(self._bench.judge, trained, champion.trained)
 
-    def prepare(self, instants: Iterable[datetime]) -> None:
-        """Begin to train the models that are needed anyway."""
-        for each in instants if self._bench.training is not None else ():
+    def prepare(self, trained: Sequence[datetime]) -> None:
+        """Begin to train the models."""
+        for each in trained if self._bench.training is not None else ():
             self._workshop.start(self._bench.train, each)
 
     def seconds(self, instants: Iterable[datetime]) -> float:

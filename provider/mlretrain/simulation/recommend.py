@@ -80,14 +80,10 @@ def _next(chosen: Candidate, known: Sequence[Candidate], sign: int, metric: str)
 
 
 def _without_quality(candidates: Sequence[Candidate]) -> Recommendation:
-    told = "; ".join(
-        f"{each.name}: {_retrains(each)}, drift in {each.outcome.drifted} of {each.outcome.windows} windows"
-        for each in candidates
-        if not each.is_fixed
-    )
-    return Recommendation(
-        setting=None, reason=f"{told}. What these retrains are worth is known only with --train."
-    )
+    first = next((each for each in candidates if not each.is_fixed), candidates[0])
+    drifted = f"drift in {first.outcome.drifted} of {first.outcome.windows} windows"
+    remedy = "What retrains are worth is known only with --train."
+    return Recommendation(setting=None, reason=f"{first.name}: {_retrains(first)}, {drifted}. {remedy}")
 
 
 def _retrains(candidate: Candidate) -> str:

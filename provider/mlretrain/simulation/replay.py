@@ -26,6 +26,8 @@ from mlretrain.policy.retrain import (
 from mlretrain.verdict import Drift, Retraining
 
 PROMOTED, REJECTED, FAILED = "promoted", "rejected", "failed"
+AHEAD = 2
+"""Scheduled retrains that are made known before their time."""
 ACCOUNT_COLUMNS = 5
 """Columns of a window that are told by name."""
 
@@ -130,6 +132,9 @@ class World(Protocol):
     ) -> Measured:
         """What the window shows beside the last of ``champions``, the earlier ones having served before."""
 
+    def prepare(self, trained: Sequence[datetime]) -> None:
+        """Models that will be asked for next."""
+
     def retrain(self, trained: datetime, champion: Champion) -> Attempt:
         """What comes of a candidate trained on the window that ends at ``trained``."""
 
@@ -189,7 +194,10 @@ def replay(
     """
     life = _Life(setting, world, pipeline, Champion(version="1", trained=start, since=start))
     for instant in sorted({*window_ends, *setting.schedule}):
-        asked = life.request(instant, "schedule", "its schedule") if instant in setting.schedule else None
+        asked = None
+        if instant in setting.schedule:
+            asked = life.request(instant, "schedule", "its schedule")
+            world.prepare([each for each in setting.schedule if each >= instant][: 1 + AHEAD])
         if setting.is_monitored and instant in window_ends:
             asked = life.look(instant - window, instant) or asked
         if asked is not None:

@@ -114,7 +114,6 @@ def simulate(
         first = past.first(question.start)
         if first.outcome != PROMOTED:
             notes = [*notes, f"The first model stays, though it would not have passed: {first.reason}."]
-        past.prepare(sorted({instant for each in question.settings for instant in each.schedule}))
         lives = [threads.submit(_live, question, past, each, tiles, counter) for each in question.settings]
         results = tuple(each.result() for each in lives)
         timings = {each.name: past.seconds(_trainings(each, question)) for each in results} if trained else {}
