@@ -7,16 +7,20 @@ from typing import Protocol
 
 from mlretrain.drift.profile import Kind
 
-_LARGEST = "1e150"
-"""Squares of larger numbers overflow a double, so no standard deviation exists."""
+_LARGEST, _LEAST = "1e150", "1e-150"
+"""Squares of larger numbers overflow a double, and so no deviation exists; those of smaller ones vanish."""
 
 
 class Source(Protocol):
     """A table whose aggregates can be asked for."""
 
-    dialect: Dialect
-    table: str
-    """What stands after ``FROM``."""
+    @property
+    def dialect(self) -> Dialect:
+        """How its database writes."""
+
+    @property
+    def table(self) -> str:
+        """What stands after ``FROM``."""
 
     def types(self) -> dict[str, str]:
         """Its columns with their types' names, lower case, in order."""
@@ -31,22 +35,30 @@ class Dialect:
 
     :param kinds: by the beginning of a type's name, the kind of its columns; others are left out.
     :param double: the type of a double.
+    :param text: the type of a text.
+    :param collation: what makes texts sort by their bytes, whatever the database's language.
     :param epoch: seconds after 1970 of ``{}``.
     :param untyped: types of columns that hold nothing but nulls.
-    :param guarded: whether arithmetic that overflows is an error, so that it must not be tried.
+    :param whole: of a database in which arithmetic that overflows, or vanishes, is an error: the types of
+        numbers that never do. Others are not tried out of bounds.
+    :param columns: the query of a table's columns and their types, of which ``{}`` is the name, a string.
+    :param opening: what is said first on a connection.
     """
 
     kinds: dict[str, Kind]
     double: str = "DOUBLE"
     text: str = "VARCHAR"
+    collation: str = ""
     epoch: str = "epoch({})"
     seconds: tuple[str, ...] = ("time", "interval")
     untyped: tuple[str, ...] = ()
-    guarded: bool = False
+    whole: tuple[str, ...] | None = None
+    columns: str = ""
+    opening: tuple[str, ...] = ()
 
     def kind(self, type_name: str) -> Kind | None:
         """The kind of columns of a type; the longest beginning that fits says it."""
-        fitting = [start for start in self.kinds if type_name.startswith(start)]
+        fitting = [start for start in self.kinds if type_name.startswith(start) and type_name[-1] != "]"]
         return self.kinds[max(fitting, key=len)] if fitting else None
 
     def quote(self, name: str) -> str:
@@ -68,20 +80,17 @@ class Dialect:
         if kind == "datetime" or type_name.startswith(self.seconds):
             return f"CAST({self.epoch.format(column)} AS {self.double})"
         value = f"CAST({column} AS {self.double})"
-        if not self.guarded:
+        if self.whole is None or type_name.startswith(self.whole):
             return value
         return (
-            f"CASE WHEN abs({value}) < {_LARGEST} THEN {value} WHEN {column} IS NOT NULL THEN {self.nan} END"
+            f"CASE WHEN {column} BETWEEN -{_LEAST} AND {_LEAST} THEN {self.number(0.0)} "
+            f"WHEN {column} BETWEEN -{_LARGEST} AND {_LARGEST} THEN {value} "
+            f"WHEN {column} IS NOT NULL THEN CAST('NaN' AS {self.double}) END"
         )
-
-    @property
-    def nan(self) -> str:
-        """Not a number."""
-        return f"CAST('NaN' AS {self.double})"
 
     def string(self, column: str) -> str:
         """A value as text."""
-        return f"CAST({column} AS {self.text})"
+        return f"CAST({column} AS {self.text}){self.collation}"
 
     def digest(self, text: str, salt: str) -> str:
         """The digest that stands for a sensitive value: 16 hex digits of a salted MD5, as everywhere."""
@@ -99,3 +108,28 @@ DUCKDB = Dialect(
     },
     untyped=("null",),
 )
+
+POSTGRES = Dialect(
+    kinds={
+        **dict.fromkeys(("smallint", "integer", "bigint", "numeric", "real", "double"), "numeric"),
+        **dict.fromkeys(("time", "interval"), "numeric"),
+        **dict.fromkeys(("timestamp", "date"), "datetime"),
+        **dict.fromkeys(("text", "character", "name", "citext", "enum", "uuid", "json"), "categorical"),
+        "boolean": "boolean",
+    },
+    double="double precision",
+    text="text",
+    collation=' COLLATE "C"',
+    epoch="NULLIF(NULLIF(date_part('epoch', {}), 'Infinity'), '-Infinity')",
+    whole=("smallint", "integer", "bigint"),
+    columns="""SELECT a.attname, CASE WHEN t.typtype = 'r' THEN 'range' WHEN t.typtype = 'e' THEN 'enum'
+ELSE format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), NULL) END
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = to_regclass({}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum""",
+    # Several queries see the same rows; what has no zone is UTC.
+    opening=(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        "SET LOCAL TIME ZONE 'UTC'",
+    ),
+)
+"""PostgreSQL's, and of databases that speak as it does; arrays, ranges and binary columns are left out."""

@@ -19,6 +19,8 @@ from mlretrain.errors import ContractError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+    from mlretrain.drift.dialect import Source
+
 PROFILE_VERSION = 2
 TOP_CATEGORIES = 100
 FRESH = 5
@@ -132,11 +134,37 @@ def build_profile(
     :param reference: count in the bins and categories of this profile, to be compared with it.
     :raises InvalidInput: a column does not exist.
     """
+    from mlretrain.drift.scan import DuckdbSource
+
+    return profile_source(
+        DuckdbSource(relation),
+        include=include,
+        exclude=exclude,
+        time_column=time_column,
+        chunk_s=chunk_s,
+        top=top,
+        sensitive=sensitive,
+        reference=reference,
+    )
+
+
+def profile_source(
+    source: Source,
+    *,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    time_column: str | None = None,
+    chunk_s: float | None = None,
+    top: int = TOP_CATEGORIES,
+    sensitive: Sequence[str] = (),
+    reference: DriftProfile | None = None,
+) -> DriftProfile:
+    """:func:`build_profile` of anything that answers aggregates, such as a table in a database."""
     from mlretrain.drift.choose import Choice
     from mlretrain.drift.noise import with_noise
     from mlretrain.drift.scan import Scan
 
-    scan = Scan.of_duckdb(relation, include=include, exclude=exclude, time_column=time_column)
+    scan = Scan.of(source, include=include, exclude=exclude, time_column=time_column)
     bins = Choice(scan=scan, top=top, sensitive=sensitive).bins(reference)
     if chunk_s is None or time_column is None or reference is not None:
         return scan.count(bins)
@@ -165,9 +193,9 @@ def profile_chunks(
     say. Rows without a time are left out. Parameters as in :func:`build_profile`.
     """
     from mlretrain.drift.choose import Choice
-    from mlretrain.drift.scan import Scan
+    from mlretrain.drift.scan import DuckdbSource, Scan
 
-    scan = Scan.of_duckdb(relation, include=include, exclude=exclude, time_column=time_column)
+    scan = Scan.of(DuckdbSource(relation), include=include, exclude=exclude, time_column=time_column)
     return scan.count_chunks(Choice(scan=scan, top=top, sensitive=sensitive).bins(reference), chunk_s)
 
 

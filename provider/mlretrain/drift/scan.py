@@ -41,11 +41,13 @@ class DuckdbSource:
     def __init__(self, relation: DuckDBPyRelation) -> None:
         self._relation: Any = relation  # DuckDB annotates query() wrongly.
 
+        self._types: dict[str, str] = {
+            name: kind.id for name, kind in zip(relation.columns, relation.types, strict=True)
+        }
+
     def types(self) -> dict[str, str]:
         """Columns with their types' names."""
-        return {
-            name: kind.id for name, kind in zip(self._relation.columns, self._relation.types, strict=True)
-        }
+        return self._types
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
         """The rows of an aggregate's answer."""
@@ -88,19 +90,6 @@ class Scan:
             names=tuple(name for name in wanted if name not in (*exclude, time_column)),
             time_column=time_column,
         )
-
-    @classmethod
-    def of_duckdb(
-        cls,
-        relation: DuckDBPyRelation,
-        *,
-        include: Sequence[str] | None,
-        exclude: Sequence[str],
-        time_column: str | None,
-    ) -> Scan:
-        """The scan of a relation."""
-        source = DuckdbSource(relation)
-        return cls.of(source, include=include, exclude=exclude, time_column=time_column)
 
     @property
     def dialect(self) -> Dialect:
@@ -292,4 +281,8 @@ def _stable(x: float, scale: float) -> float | None:
 
 
 def _instant(epoch: Any) -> datetime | None:
-    return None if epoch is None else datetime.fromtimestamp(float(epoch), UTC)
+    """``None`` too for what no calendar of Python holds."""
+    try:
+        return None if epoch is None else datetime.fromtimestamp(float(epoch), UTC)
+    except (OverflowError, ValueError):
+        return None
