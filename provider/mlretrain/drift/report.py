@@ -43,6 +43,7 @@ _STYLE = """
 .chips li{border:1px solid var(--t);color:var(--t);border-radius:1rem;padding:0 .75rem;font-size:.9rem}
 h2{margin:1.5rem 0 .5rem}h2 small{font-weight:400}
 ul{padding-left:1.25rem}h3{font-size:1rem;margin:0}.k{display:inline-block;width:.8rem;height:.8rem}
+.k~.k{margin-left:.75rem}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr));gap:.75rem;
 align-items:start}
 section,details{border:1px solid var(--line);border-radius:.5rem;padding:.6rem .75rem;min-width:0}
