@@ -138,7 +138,9 @@ def _even_ticks(edges: Sequence[float], *, time: bool) -> tuple[tuple[float, str
     low, high = edges[0], edges[-1]
     step = _round_step((high - low) / (_DATES if time else _TICKS), time=time)
     values = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    return tuple(((x - low) / (high - low), label(x, time=time, step=step)) for x in values)
+    return tuple(
+        (min(1.0, max(0.0, (x - low) / (high - low))), label(x, time=time, step=step)) for x in values
+    )
 
 
 def _crowded(column: ColumnProfile, edges: tuple[float, ...]) -> bool:
