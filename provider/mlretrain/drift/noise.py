@@ -110,9 +110,10 @@ def learnt_noise(whole: ColumnProfile, chunks: Sequence[ColumnProfile]) -> dict[
     Student's prediction bound from how far each chunk is from the rest; of fewer than four chunks twice the
     largest.
     """
+    rests = [without(whole, chunk) for chunk in chunks]
     effects: dict[str, float] = {}
     for method in METHODS[whole.kind]:
-        seen = [measure(method, without(whole, chunk), chunk) for chunk in chunks]
+        seen = [measure(method, rest, chunk) for rest, chunk in zip(rests, chunks, strict=True)]
         effects[method] = float(f"{_bound(seen):.6g}")
     return effects
 
