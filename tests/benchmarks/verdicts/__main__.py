@@ -107,8 +107,8 @@ def print_unchanged(totals: Totals, rows: Sequence[int], windows: int) -> None:
         for n in rows:
             seen = [totals.get((scenario.name, n, windows, rule, NONE)) for rule in RULES]
             if any(seen):
-                cells = " | ".join(f"{tally.column_rate:.2g}" if tally else "" for tally in seen)
-                print(f"| {scenario.name}, {n:.0e} | {cells} |")
+                rates = " | ".join(f"{tally.column_rate:.2g}" if tally else "" for tally in seen)
+                print(f"| {scenario.name}, {n:.0e} | {rates} |")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """``python raw.py CURRENT``: one DuckDB query that reads every value of every column but the time.
 
-``sum`` of a number; of a string the ``sum`` of its length in bytes, for which each row's string has to be looked
-up, unlike for a ``count``, or for a ``max`` out of the file's statistics.
+``sum`` of a number; of a string the ``sum`` of its length in bytes, for which each row's string has to be
+looked up, unlike for a ``count``, or for a ``max`` out of the file's statistics.
 """
 
 import sys
