@@ -335,6 +335,48 @@ def test_windows_against_an_earlier_champion_do_not_count(found: list[dict[str, 
     assert decide(policy, [*old, new], [], window_end=new.window_end, champion="2").verdict == "keep"
 
 
+histories = st.lists(
+    st.tuples(st.integers(0, 40), st.sampled_from("123"), measured, measured, st.sampled_from([None, True])),
+    max_size=40,
+)
+runs = st.lists(
+    st.tuples(
+        st.integers(0, 40),
+        st.sampled_from(["drift", "drift", "schedule", "manual"]),
+        st.sampled_from("123"),
+        st.booleans(),
+        outcomes,
+    ),
+    max_size=12,
+)
+
+
+@unhurried
+@given(policies, histories, runs, st.integers(0, 40), st.sampled_from("123"))
+def test_what_is_in_sight_decides_as_everything_does(
+    policy: RetrainPolicy,
+    history: list[tuple[int, str, bool | None, bool | None, bool | None]],
+    started: list[tuple[int, str, str, bool, str | None]],
+    day: int,
+    champion: str,
+) -> None:
+    """Also where people retrain, rehearse and roll back as they like."""
+    world = World(policy)
+    for end, version, drift, performance, schema in history:
+        world.champion = int(version)
+        first, *rest = windows(end, {"drift": drift, "performance": performance})
+        world.record([replace(first, signals={**first.signals, "schema": schema}), *rest])
+    for number, (end, cause, version, dry_run, outcome) in enumerate(started):
+        run_id = drift_run_id(at(end)) if cause == "drift" else f"{cause}__{number}"
+        evidence = {"cause": cause, "champion": version, "dry_run": dry_run}
+        world.append(run_id, "retrain_requested", at(end), evidence=evidence)
+        world.append(run_id, "concluded", at(end), outcome=outcome or "skipped")
+    world.started = {each.run_id: each for each in retrains(Ledger(world.store, "flights"))}
+    world.known = list(WindowLog(world.store, "flights").all())
+    world.champion = int(champion)
+    world.decide(at(day))
+
+
 @given(policies, signals)
 def test_policies_and_decisions_travel_as_json(
     policy: RetrainPolicy, found: list[dict[str, bool | None]]

@@ -18,7 +18,8 @@ FAILED, LATE = "failed", "late"
 class Notice:
     """What there is to tell.
 
-    :param event: ``drift``, ``stable``, ``promoted``, ``rejected``, ``rolled_back``, ``failed``, ``late``, …
+    :param event: ``drift``, ``warned``, ``paged``, ``unknown``, ``promoted``, ``rejected``, ``rolled_back``,
+        ``failed``, ``late``, …
     :param reason: why, in a sentence.
     :param version: the model version that it is about.
     :param url: where to see more.
