@@ -226,7 +226,7 @@ def notes(case: Case, *, trained: bool) -> list[str]:
             found.append(
                 "Without --train there are no answers, so drift of the predictions was not looked at."
             )
-        if monitor.performance is not None:
+        if case.source.spec.retrain and "performance" in case.source.spec.retrain.when.signals:
             found.append("Without --train there are no answers, so performance was not measured.")
     if monitor.schedule is None or monitor.schedule.cron is None:
         found.append("`monitor.schedule` names no time, so windows end daily at midnight UTC.")
@@ -258,12 +258,13 @@ def _setting(changes: tuple[str, ...], source: PipelineSource, case: Case) -> Se
     scheduled = (
         instants(written.cron, written.timezone, case.start, case.end) if written and written.cron else []
     )
+    policy = wire.from_wire(RetrainPolicy, _arguments(source, "monitor", "decide_retrain")["policy"])
     return Setting(
         name=" ".join(changes) or AS_WRITTEN,
         changes=changes,
         drift=wire.from_wire(DriftPolicy, _arguments(source, "monitor", "detect_drift")["policy"]),
-        performance=_performance(source),
-        retrain=wire.from_wire(RetrainPolicy, _arguments(source, "monitor", "decide_retrain")["policy"]),
+        performance=_performance(source) if "performance" in policy.when.names else None,
+        retrain=policy,
         schedule=tuple(scheduled),
     )
 

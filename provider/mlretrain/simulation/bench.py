@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Literal
 
 from mlretrain.data.split import Holdout
 from mlretrain.drift.policy import DriftPolicy, compare
-from mlretrain.drift.profile import DriftProfile, with_prediction
+from mlretrain.drift.profile import DriftProfile, merge, with_prediction
 from mlretrain.drift.verdict import unknown_report
 from mlretrain.errors import ConfigError, InvalidInput
 from mlretrain.performance.policy import PerformancePolicy
@@ -45,11 +46,16 @@ class Bench:
     )
 
     def measure(
-        self, start: datetime, end: datetime, policy: DriftPolicy, trained: datetime, served: Sequence[Served]
+        self,
+        start: datetime,
+        end: datetime,
+        policy: DriftPolicy,
+        trained: datetime,
+        answers: DriftProfile | None,
     ) -> Measured:
         """What the window [``start``, ``end``) shows beside the champion of ``trained``.
 
-        :param served: who answered which of its rows; empty if nothing was trained.
+        :param answers: how its rows were answered; ``None`` if that is not looked at.
         """
         reference = self._reference(start, end, trained)
         current = self.history.window(start, end)
@@ -59,9 +65,9 @@ class Bench:
         importance = None
         if self.training is not None:
             importance = self.training.importance(trained)
-            if policy.prediction_threshold is not None:
-                expected, seen = self.training.predictions(trained, served)
-                reference, current = with_prediction(reference, expected), with_prediction(current, seen)
+            if answers is not None:
+                reference = with_prediction(reference, self.training.expected(trained))
+                current = with_prediction(current, answers)
         return Measured.of(compare(reference, current, policy, importance=importance))
 
     def open(self) -> None:
@@ -71,6 +77,10 @@ class Bench:
     def train(self, trained: datetime) -> Model:
         """See :meth:`Training.train`."""
         return self._models.train(trained)
+
+    def answers(self, served: Served, trained: datetime) -> DriftProfile:
+        """See :meth:`Training.answers`."""
+        return self._models.answers(served, trained)
 
     def judge(self, candidate: datetime, champion: datetime | None) -> Attempt:
         """See :meth:`Training.judge`."""
@@ -107,19 +117,34 @@ class Past:
     """The past as replays see it; what one of them has found out is known to all.
 
     :param bench: what the workshop's processes work on.
+    :param window_ends: where windows may be cut into pieces that others share.
     """
 
-    def __init__(self, bench: Bench, workshop: Workshop) -> None:
+    def __init__(self, bench: Bench, workshop: Workshop, window_ends: Sequence[datetime]) -> None:
         self._bench = bench
+        self._window_ends = window_ends
         self._workshop = workshop
 
     def measure(
         self, start: datetime, end: datetime, policy: DriftPolicy, champions: Sequence[Champion]
     ) -> Measured:
         """What the window shows beside the last champion."""
-        looks_at_answers = self._bench.training is not None and policy.prediction_threshold is not None
-        served = served_between(champions, start, end) if looks_at_answers else ()
-        return self._workshop.call(self._bench.measure, start, end, policy, champions[-1].trained, served)
+        trained = champions[-1].trained
+        answers = None
+        if self._bench.training is not None and policy.prediction_threshold is not None:
+            answers = self._answers(champions, start, end)
+        return self._workshop.call(self._bench.measure, start, end, policy, trained, answers)
+
+    def _answers(self, champions: Sequence[Champion], start: datetime, end: datetime) -> DriftProfile | None:
+        """How the rows were answered: merged from pieces, which windows that overlap share."""
+        trained = champions[-1].trained
+        cuts = [start, *(each for each in self._window_ends if start < each < end), end]
+        pieces = [
+            self._workshop.start(self._bench.answers, served, trained)
+            for first, last in pairwise(cuts)
+            for served in served_between(champions, first, last)
+        ]
+        return merge(piece.result() for piece in pieces) if pieces else None
 
     def perform(
         self, start: datetime, end: datetime, policy: PerformancePolicy, champion: Champion

@@ -110,7 +110,7 @@ def simulate(
         ThreadPoolExecutor(len(question.settings)) as threads,
         Workshop(bench, jobs=jobs, log=log) as workshop,
     ):
-        past = Past(bench, workshop)
+        past = Past(bench, workshop, question.window_ends)
         first = past.first(question.start)
         if first.outcome != PROMOTED:
             notes = [*notes, f"The first model stays, though it would not have passed: {first.reason}."]

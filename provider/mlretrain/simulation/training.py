@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from mlretrain.simulation.replay import FAILED, PROMOTED, REJECTED, Attempt
 from mlretrain.wire import from_wire
 
 if TYPE_CHECKING:
-    from mlretrain.runtime.models import Answer
+    from mlretrain.runtime.models import Answer, KeptModel
     from mlretrain.scoring import Predictions
 
 _EXPERIMENT = "simulation"
@@ -149,19 +150,22 @@ class Training:
         uri = self._evaluated(trained).get("importance_uri")
         return None if uri is None else from_wire(Importance, json.loads(read_uri(uri))).values
 
-    def predictions(self, trained: datetime, served: Sequence[Served]) -> tuple[DriftProfile, DriftProfile]:
-        """How the model answered its own holdout, and how all rows of ``served`` were answered."""
+    def expected(self, trained: datetime) -> DriftProfile:
+        """How the model answered its own holdout."""
+        uri = self._evaluated(trained)["prediction_profile_uri"]
+        return from_wire(DriftProfile, json.loads(read_uri(uri)))
+
+    def answers(self, served: Served, trained: datetime) -> DriftProfile:
+        """How these rows were answered, in the bins of the champion of ``trained``."""
         import pandas as pd
 
         from mlretrain.data.read import connect
 
-        expected = from_wire(
-            DriftProfile, json.loads(read_uri(self._evaluated(trained)["prediction_profile_uri"]))
-        )
-        answers = [answer.served for each in served if (answer := self._answer(each, labelled=False)[1])]
+        expected = self.expected(trained)
+        _, answer = self._answer(served, labelled=False)
         with connect() as con:
-            rows = con.from_df(pd.DataFrame({"prediction": [each for part in answers for each in part]}))
-            return expected, build_profile(con, rows, include=("prediction",), reference=expected)
+            rows = con.from_df(pd.DataFrame({"prediction": list(answer.served if answer else ())}))
+            return build_profile(con, rows, include=("prediction",), reference=expected)
 
     def perform(self, served: Served, policy: PerformancePolicy) -> PerformanceReport:
         """How good the champion's own answers were, all labels that there are now being known."""
@@ -263,7 +267,6 @@ class Training:
         from mlretrain.data.frames import to_frame
         from mlretrain.data.read import connect, open_relation
         from mlretrain.data.time_window import quote
-        from mlretrain.runtime.models import ask
 
         part = replace(self.dataset, start=served.start, end=served.end)
         with connect() as con:
@@ -274,7 +277,8 @@ class Training:
             return frame, None
         trained = self._trained(served.trained)
         with tracking(self.env):
-            return frame, ask(str(trained["model_uri"]), frame, trained["features"])
+            model = _load(str(trained["model_uri"]), tuple(trained["features"]))
+            return frame, model.ask(frame)
 
     def _trained(self, trained: datetime) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self._folder(trained) / "training.json").read_text())
@@ -284,6 +288,13 @@ class Training:
         folder = self.folder / "models" / window_slug(trained)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+@lru_cache(maxsize=8)
+def _load(model_uri: str, features: tuple[str, ...]) -> KeptModel:
+    from mlretrain.runtime.models import load
+
+    return load(model_uri, features)
 
 
 def _together(parts: Sequence[Predictions]) -> Predictions:
