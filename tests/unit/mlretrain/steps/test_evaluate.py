@@ -16,6 +16,8 @@ from mlretrain.data.split import Holdout
 from mlretrain.drift.profile import DriftProfile
 from mlretrain.errors import ConfigError, InvalidInput
 from mlretrain.gates.promotion import Evaluation, Gate, judge
+from mlretrain.importance import Importance
+from mlretrain.performance.calibration import Calibration
 from mlretrain.runtime.models import fit_to_schema
 from mlretrain.runtime.store import read_uri
 from mlretrain.steps import evaluate, train
@@ -174,6 +176,43 @@ def test_the_predictions_profile_is_that_of_the_serving_log(run: Run, train_mode
     assert (column.name, column.kind, profile.rows) == ("prediction", "numeric", 100)
     assert column.mean is not None
     assert 0 <= column.mean <= 1
+
+
+def test_what_watching_needs_is_kept(run: Run, train_model: Train) -> None:
+    trained = train_model(prediction_method="predict_proba")
+    result = run(trained, time_column=trained["time_column"])
+    assert trained["time_column"] == "time"
+
+    importance = from_wire(Importance, json.loads(read_uri(result["importance_uri"])))
+    assert (importance.method, importance.metric) == ("permutation", "log_loss")
+    assert set(importance.values) == {"carrier", "distance", "number"}
+    assert importance.values["distance"] > importance.values["number"] == 0
+
+    calibration = from_wire(Calibration, json.loads(read_uri(result["calibration_uri"])))
+    assert (calibration.served, calibration.classes) == ("probability", (0, 1))
+    assert "100 rows" in str(calibration.reason)
+
+    interval = _evaluation(result).intervals["roc_auc"]
+    assert interval.estimate == pytest.approx(result["metrics"]["roc_auc"])
+    assert interval.low < interval.estimate < interval.high
+    by_row = _evaluation(run(trained)).intervals["roc_auc"]
+    assert (by_row.low, by_row.high) != (interval.low, interval.high)
+
+
+def test_a_model_that_serves_classes_has_no_calibration(run: Run, train_model: Train) -> None:
+    calibration = from_wire(Calibration, json.loads(read_uri(run(train_model())["calibration_uri"])))
+    assert (calibration.served, calibration.classes) == ("value", (0, 1))
+    assert "predict_proba" in str(calibration.reason)
+
+
+def test_importance_may_be_left_out_or_not_be_had(run: Run, train_model: Train) -> None:
+    trained = train_model()
+    assert run(trained, importance="none")["importance_uri"] is None
+    result = run(trained, importance="native")
+    assert (result["importance_uri"], result["importance_error"]) == (
+        None,
+        "the model says nothing of its features itself",
+    )
 
 
 def test_a_changed_holdout_is_refused(run: Run, train_model: Train) -> None:

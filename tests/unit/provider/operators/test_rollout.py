@@ -48,6 +48,8 @@ def evaluated(world: Any, auc: float = 0.8, champion: str | None = None) -> dict
         "metrics": {"roc_auc": auc},
         "champion_version": champion,
         "prediction_profile_uri": "file:///predictions.json",
+        "calibration_uri": "file:///calibration.json",
+        "importance_uri": None,
     }
 
 
@@ -136,6 +138,8 @@ def test_the_candidate_carries_its_evidence_and_is_the_challenger(world: Any) ->
     tags = world.registry.version("churn", "@challenger").tags
     assert tags["mlretrain.profile_uri"] == "file:///profile.json"
     assert tags["mlretrain.prediction_profile_uri"] == "file:///predictions.json"
+    assert tags["mlretrain.calibration_uri"] == "file:///calibration.json"
+    assert "mlretrain.importance_uri" not in tags
     assert tags["mlretrain.reason"] == "drift in 2 of 3 windows"
     assert tags["mlretrain.metric.roc_auc"] == "0.8"
     assert tags["mlretrain.window_end"] == "2026-03-09T06:00:00+00:00"

@@ -35,6 +35,7 @@ def dag(world: Any) -> DAG:
         "holdout_uri": "file:///h",
         "holdout_sha256": "a",
         "features": ["x"],
+        "time_column": "at",
     }
     world.backend.work["evaluate"] = lambda request: request.frozen
     dag: DAG = world.dag()
@@ -154,3 +155,11 @@ def test_a_run_that_failed_before_it_did_anything_is_recorded(world: Any, dag: D
         "event": "failed",
         "version": None,
     }
+
+
+def test_rows_are_scored_in_blocks_of_the_datas_own_time(world: Any, dag: DAG) -> None:
+    run = DagRunHarness(dag)
+    run.run("train")
+    run.run("evaluate")
+    config = request(world, 1).config
+    assert (config["time_column"], config["importance"]) == ("at", "auto")
