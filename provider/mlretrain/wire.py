@@ -7,6 +7,7 @@ ISO 8601 in UTC, durations as seconds.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -92,9 +93,14 @@ def _read_tuple(args: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]
     )
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _read_dataclass(kind: Any, data: Any, where: str) -> Any:
     _expect(isinstance(data, Mapping), data, where, data)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = sorted(set(data) - set(fields))
     if unknown:

@@ -68,8 +68,9 @@ def merged(records: Iterable[WindowRecord]) -> tuple[WindowRecord, ...]:
     """
     unique: dict[tuple[datetime, str, str], WindowRecord] = {}
     for each in records:
-        known = unique.get(_part(each), each)
-        unique[_part(each)] = known if known == each else max(known, each, key=canonical)
+        known = unique.setdefault(_part(each), each)
+        if known is not each and known != each:
+            unique[_part(each)] = max(known, each, key=canonical)
     ordered = (unique[part] for part in sorted(unique))
     return tuple(_union(tuple(group)) for _, group in groupby(ordered, key=lambda each: _part(each)[:2]))
 
