@@ -64,8 +64,9 @@ def test_the_schema_accepts_what_the_loader_accepts() -> None:
     from mlretrain_factory.schema import pipeline_schema
     from mlretrain_factory.source_map import read_source
 
-    for file in GOLDEN.glob("*/plan.json"):
-        jsonschema.validate(read_source(file.parent / "pipeline.yaml").data, pipeline_schema())
+    golden = [file.parent / "pipeline.yaml" for file in GOLDEN.glob("*/plan.json")]
+    for file in [*golden, *(FIXTURES / "good").glob("*.yaml")]:
+        jsonschema.validate(read_source(file).data, pipeline_schema())
 
 
 @pytest.mark.parametrize(
