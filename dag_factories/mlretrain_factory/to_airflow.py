@@ -37,6 +37,7 @@ OPERATORS = {
     "CanaryGateOperator": "mlretrain_provider.operators.deployment:CanaryGateOperator",
     "RollBackModelOperator": "mlretrain_provider.operators.deployment:RollBackModelOperator",
     "ProfileDataOperator": "mlretrain_provider.operators.profiling:ProfileDataOperator",
+    "ProfileTableOperator": "mlretrain_provider.operators.table:ProfileTableOperator",
     "DetectDriftOperator": "mlretrain_provider.operators.monitoring:DetectDriftOperator",
     "MeasurePerformanceOperator": "mlretrain_provider.operators.performance:MeasurePerformanceOperator",
     "RetrainPolicyOperator": "mlretrain_provider.operators.retraining:RetrainPolicyOperator",

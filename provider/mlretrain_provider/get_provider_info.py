@@ -27,6 +27,7 @@ def get_provider_info() -> dict[str, Any]:
                     "mlretrain_provider.operators.registry",
                     "mlretrain_provider.operators.deployment",
                     "mlretrain_provider.operators.profiling",
+                    "mlretrain_provider.operators.table",
                     "mlretrain_provider.operators.monitoring",
                     "mlretrain_provider.operators.performance",
                     "mlretrain_provider.operators.retraining",

@@ -26,17 +26,18 @@ def watch_tasks(source: PipelineSource) -> list[TaskPlan]:
 
 def _drift(source: PipelineSource, monitor: MonitoringSpec) -> list[TaskPlan]:
     exclude = sorted({*source.spec.data.features.exclude, *monitor.drift.ignored})
+    in_files = monitor.data.table is None
+    of_files = {**rules.row_measures(monitor.drift), **job(source, monitor.resources)}
     return [
         TaskPlan(
             task_id="profile_window",
-            operator="ProfileDataOperator",
+            operator="ProfileDataOperator" if in_files else "ProfileTableOperator",
             args={
                 **rules.data_window(monitor.data),
                 **rules.optional("columns", {"exclude": exclude} if exclude else None),
                 "reference": rules.reference(monitor.drift),
                 **rules.kept(monitor.drift),
-                **rules.row_measures(monitor.drift),
-                **job(source, monitor.resources),
+                **(of_files if in_files else {}),
             },
         ),
         TaskPlan(

@@ -119,3 +119,6 @@ class MonitoringSpec(Section):
             if asked:
                 remedy = "Remove it, or give `monitor.data.uri` instead of `table`."
                 raise fault(f"{name} needs rows, and a table is only aggregated", at=place, remedy=remedy)
+        if self.resources is not None:
+            message = "`resources` are for jobs, and a table's own database aggregates it"
+            raise fault(message, at=("resources",), remedy="Remove it.")

@@ -91,7 +91,7 @@ def _count(
 
     dataset = read_dataset(uri, ctx.env)
     with connect() as con, ctx.phase("profile"), open_columns(con, dataset, ctx.env) as relation:
-        include = _include(config, relation.columns, reference)
+        include = chosen_columns(config.include, relation.columns, reference)
         with reading(dataset.uri):
             profile = build_profile(
                 con,
@@ -110,12 +110,15 @@ def _count(
             return profile, draw(relation, names, rows=config.rows.rows, time_column=dataset.time_column)
 
 
-def _include(
-    config: Config, columns: Sequence[str], reference: DriftProfile | None
+def chosen_columns(
+    include: Sequence[str] | None, columns: Sequence[str], reference: DriftProfile | None
 ) -> tuple[str, ...] | None:
-    """Those asked for, else those of the reference that the data has, else all."""
-    if config.include is not None:
-        missing = [each for each in config.include if each not in columns]
+    """Those asked for, else those of the reference that the data has, else all.
+
+    :raises ConfigError: one that was asked for does not exist.
+    """
+    if include is not None:
+        missing = [each for each in include if each not in columns]
         if missing:
             raise ConfigError(
                 "columns that are not in the data",
@@ -123,14 +126,14 @@ def _include(
                 found=", ".join(missing),
                 allowed=", ".join(columns),
             )
-        return config.include
+        return tuple(include)
     if reference is None:
         return None
     known = {column.name for column in reference.columns}
     return tuple(each for each in columns if each in known)
 
 
-def read_reference(uris: Sequence[str], env: Mapping[str, str]) -> DriftProfile | None:
+def read_reference(uris: Sequence[str], env: Mapping[str, str] | None) -> DriftProfile | None:
     """The columns of all profiles at ``uris`` as one; the first profile's wins."""
     profiles = [read_profile(uri, env) for uri in uris]
     if not profiles:

@@ -13,7 +13,7 @@ from mlretrain.ports import CHAMPION, ModelVersion
 from mlretrain.runtime.contract import StepRequest
 from mlretrain_provider.durations import duration
 from mlretrain_provider.operators.data import dataset_uri, resolve_window, snapshot_path
-from mlretrain_provider.operators.pipeline import Upstream
+from mlretrain_provider.operators.pipeline import PipelineOperator, Upstream
 from mlretrain_provider.operators.step import StepOperator
 from mlretrain_provider.run import RunIdentity
 
@@ -120,7 +120,7 @@ class ProfileDataOperator(StepOperator):
             "dataset_uri": self._dataset_uri,
             "include": columns.get("include"),
             "exclude": columns.get("exclude") or (),
-            "reference_uris": self._reference_uris(),
+            "reference_uris": reference_uris(self, self.reference, self.window),
             **({"against_uri": self._against_uri} if self._against_uri else {}),
             **({"top": self.top} if self.top is not None else {}),
             **({"sensitive": list(self.sensitive)} if self.sensitive else {}),
@@ -149,13 +149,6 @@ class ProfileDataOperator(StepOperator):
                 "preset": self.preset,
             }
         }
-
-    def _reference_uris(self) -> list[str]:
-        if self.reference == CHAMPION or window_shift(self.reference, self.window, self.task_id) is not None:
-            champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
-            return profile_uris(champion) if champion else []
-        given: Any = self.reference or ()
-        return [given] if isinstance(given, str) else list(given)
 
     def finish(self, request: StepRequest, result: Mapping[str, Any]) -> dict[str, Any]:
         dataset = self.read_json(self._dataset_uri)
@@ -192,6 +185,15 @@ class ProfileDataOperator(StepOperator):
             end=end,
             env=self.storage_env or None,
         )
+
+
+def reference_uris(operator: PipelineOperator, reference: Reference, window: float | str | None) -> list[str]:
+    """The profiles in whose bins a window is counted: the champion's also beside another window."""
+    if reference == CHAMPION or window_shift(reference, window, operator.task_id) is not None:
+        champion = operator.registry.version(operator.pipeline, f"@{CHAMPION}")
+        return profile_uris(champion) if champion else []
+    given: Any = reference or ()
+    return [given] if isinstance(given, str) else list(given)
 
 
 def window_shift(reference: Reference, window: float | str | None, where: str) -> timedelta | None:
