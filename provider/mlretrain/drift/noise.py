@@ -20,9 +20,14 @@ from mlretrain.drift.profile import ColumnProfile, DriftProfile
 ERROR_RATE = 0.01
 """How often a window without any change may show an effect beyond its noise in any of its columns."""
 _STUDENT: Mapping[int, float] = MappingProxyType(
-    {3: 4.541, 4: 3.747, 5: 3.365, 6: 3.143, 7: 2.998, 8: 2.896, 10: 2.764, 12: 2.681, 15: 2.602, 20: 2.528}
+    {3: 6.994, 4: 5.321, 5: 4.57, 6: 4.152, 7: 3.887, 8: 3.705, 10: 3.472, 12: 3.33, 15: 3.197, 20: 3.073}
 )
-"""One-sided 99 % quantiles of Student's t by degrees of freedom; a larger number takes the last of them."""
+"""One-sided 99.7 % quantiles of Student's t by degrees of freedom; a larger number takes the last of them.
+
+A data set drifts when columns of a share of its importance do, by default 0.3. Of columns that each err in at
+most 0.3 × :data:`ERROR_RATE` of windows, such a share errs at once in at most :data:`ERROR_RATE`, however the
+columns hang together (Markov's inequality).
+"""
 _FEWEST = 4
 """Chunks that a spread can be estimated from."""
 
@@ -105,10 +110,10 @@ def with_noise(whole: DriftProfile, chunks: Sequence[DriftProfile]) -> DriftProf
 
 
 def learnt_noise(whole: ColumnProfile, chunks: Sequence[ColumnProfile]) -> dict[str, float]:
-    """By method, the effect that one more chunk stays within with 99 % when it is compared with all the rest.
+    """By method, the effect that one more chunk stays within when it is compared with all the rest.
 
-    Student's prediction bound from how far each chunk is from the rest; of fewer than four chunks twice the
-    largest.
+    Student's prediction bound of 99.7 % from how far each chunk is from the rest; of fewer than four chunks
+    twice the largest.
     """
     rests = [without(whole, chunk) for chunk in chunks]
     effects: dict[str, float] = {}
@@ -132,11 +137,16 @@ def of_two_windows(reference: DriftProfile, champion: DriftProfile) -> DriftProf
 
 
 def _bound(seen: Sequence[float]) -> float:
+    """On the scale of square roots, where distances that chance makes are about symmetric.
+
+    Their long upper tail would exceed a bound made of the distances themselves two to three times as often.
+    """
     n = len(seen)
     if n < _FEWEST:
         return 2 * max(seen)
     quantile = _STUDENT[max(freedom for freedom in _STUDENT if freedom < n)]
-    return fmean(seen) + quantile * stdev(seen) * math.sqrt(1 + 1 / n)
+    roots = [math.sqrt(each) for each in seen]
+    return float((fmean(roots) + quantile * stdev(roots) * math.sqrt(1 + 1 / n)) ** 2)
 
 
 def without(whole: ColumnProfile, chunk: ColumnProfile) -> ColumnProfile:
