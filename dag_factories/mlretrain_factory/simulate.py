@@ -19,8 +19,10 @@ from mlretrain import wire
 from mlretrain.errors import ConfigError
 from mlretrain.simulation.simulate import Simulation, simulate
 from mlretrain_factory.image import code_of
-from mlretrain_factory.progress import Progress
-from mlretrain_factory.question import Case, bench, notes, question, read_case
+from mlretrain_factory.simulation.case import Case, read_case
+from mlretrain_factory.simulation.past import bench
+from mlretrain_factory.simulation.progress import Progress
+from mlretrain_factory.simulation.question import notes, question
 from mlretrain_factory.spec.quantity import parse_duration
 
 CALENDAR = {"weekly": timedelta(days=7), "monthly": timedelta(days=30)}

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Literal
 
 from mlretrain.data.split import Holdout
+from mlretrain.drift.noise import of_two_windows
 from mlretrain.drift.policy import DriftPolicy, compare
 from mlretrain.drift.profile import DriftProfile, merge, with_prediction
 from mlretrain.drift.verdict import unknown_report
@@ -110,7 +111,8 @@ class Bench:
         if self.reference == "champion" or learnt is None:
             return learnt
         ago = self.reference if isinstance(self.reference, timedelta) else end - start
-        return self.history.window(start - ago, end - ago)
+        before = self.history.window(start - ago, end - ago)
+        return of_two_windows(before, learnt) if before else None
 
 
 class Past:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlretrain_factory.calendar import instants
+from mlretrain_factory.simulation.calendar import instants
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 YEAR = START + timedelta(days=365)

@@ -9,7 +9,7 @@ import pytest
 from mlretrain.errors import ConfigError
 from mlretrain_factory.errors import SpecErrors
 from mlretrain_factory.loader import load_source
-from mlretrain_factory.sweep import KEYS, sweep, together
+from mlretrain_factory.simulation.sweep import KEYS, sweep, together
 
 PIPELINE = Path(__file__).parents[3] / "example_dags" / "flight-delay.pipeline.yaml"
 ENVIRON = {"MLRETRAIN_HOME": "/data"}

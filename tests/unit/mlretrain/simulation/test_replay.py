@@ -102,6 +102,17 @@ def test_without_a_window_s_rows_the_verdict_is_unknown_and_nothing_is_retrained
     assert "page" in {step.level for step in silent}
 
 
+def test_beside_the_previous_window_a_change_is_seen_until_it_is_in_both(
+    bench: Bench, question: Question
+) -> None:
+    beside = replace(bench, reference="previous_window")
+
+    steps = simulate(question, beside, jobs=0).results[0].replay.steps
+
+    drifted = [step.end for step in steps if step.measured.verdict == "drift"]
+    assert CHANGE + DAY < drifted[0] < drifted[-1] < CHANGE + 14 * DAY
+
+
 def test_without_rows_before_the_start_the_error_says_what_there_is(bench: Bench, question: Question) -> None:
     early = replace(question, start=START - timedelta(days=400))
 

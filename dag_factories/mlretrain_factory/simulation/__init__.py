@@ -1,0 +1,1 @@
+"""A pipeline over its own history: from its files and a command line to what the kernel replays."""
