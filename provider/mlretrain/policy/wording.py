@@ -84,7 +84,7 @@ def _held_back(failed: dict[str, Check]) -> str:
 
 
 def _latest_summary(at: Situation) -> str:
-    return at.latest.summary if at.latest else "nothing was measured"
+    return at.latest.summary if at.latest else "it was not measured against this champion"
 
 
 def _told(summary: str) -> str:

@@ -96,7 +96,7 @@ class RetrainPolicyOperator(PipelineOperator):
         policy = wire.from_wire(RetrainPolicy, dict(self.policy or {}))
         at: Any = {"window_end": run.window_end, "champion": champion}
         index = self.windows.index()
-        if champion and not index.at(**at):
+        if champion and not index.at(run.window_end):
             self.windows.record(_unmeasured(self.pipeline, **at))
             index = self.windows.index()
         retrains = retrains_in_sight(self.ledger, policy, **at)

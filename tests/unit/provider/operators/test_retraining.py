@@ -201,6 +201,15 @@ def test_what_is_measured_later_takes_the_place_of_nothing(world: Any, champion:
     assert len(WindowLog(world.store, "churn").all()) == 1
 
 
+def test_a_promotion_between_measuring_and_deciding_makes_no_window_unknown(
+    world: Any, champion: str
+) -> None:
+    window(world, "0", drift=True)
+    result = monitor(world).run("decide_retrain").result
+    assert "could not be judged (it was not measured against this champion); " in result["reason"]
+    assert [each.champion for each in WindowLog(world.store, "churn").all()] == ["0"]
+
+
 def test_a_decision_is_taken_also_where_what_measures_was_skipped(world: Any) -> None:
     operator = monitor(world).dag.get_task("decide_retrain")
     assert operator.trigger_rule == TriggerRule.NONE_FAILED
