@@ -13,6 +13,8 @@ from mlretrain.simulation.simulate import Result, Simulation
 from mlretrain.simulation.table import cells, heads, title
 from mlretrain.verdict import number
 
+_ROOM = 6
+"""Names of months that a phone has room for."""
 _STYLE = """
 .plot{width:100%;display:block;overflow:visible}.chart{height:12rem}.lane{height:2.5rem}
 .key{display:inline-block;width:1.2rem;border-top:.2rem solid;vertical-align:middle;margin-right:.3rem}
@@ -32,7 +34,7 @@ table.settings thead{display:none}table.settings tr{display:grid;grid-template-c
 border-bottom:1px solid var(--line);padding:.5rem 0}table.settings td{border:0;padding:.1rem 0}
 table.settings td:first-child{grid-column:1/-1;font-weight:600}
 table.settings td:not(:first-child)::before{content:attr(data-head);display:block;font-size:.75rem;
-color:var(--soft)}.months span:nth-child(even){display:none}
+color:var(--soft)}.many span:nth-child(even){display:none}
 table.windows thead{display:none}table.windows tr{display:grid;grid-template-columns:1fr auto auto;
 border-bottom:1px solid var(--line);padding:.4rem 0}table.windows td{border:0;padding:0 .6rem 0 0}
 table.windows td:last-child{grid-column:1/-1}}
@@ -104,6 +106,7 @@ def _lanes(simulation: Simulation) -> str:
     legend = (
         '<p class="keys"><small><span><i class="key" style="color:var(--c0)"></i>retrain</span> '
         '<span><i class="key" style="color:var(--c0);border-top-style:dashed"></i>not promoted</span> '
+        '<span><i class="key" style="color:var(--bad)"></i>window drifted</span> '
         '<span><i class="key" style="color:var(--area)"></i>share of drifted columns</span> '
         '<span><i class="key" style="color:var(--soft);border-top-style:dashed"></i>share that it takes'
         "</span> "
@@ -125,7 +128,8 @@ def _months(simulation: Simulation) -> str:
         for share, name in plot.months(simulation)
         if share < 0.97
     )
-    return f'<div class="months">{names}</div>'
+    many = " many" if names.count("<span") > _ROOM else ""
+    return f'<div class="months{many}">{names}</div>'
 
 
 def _life(result: Result) -> str:

@@ -13,11 +13,11 @@ from html import escape
 
 from mlretrain.simulation.replay import PROMOTED
 from mlretrain.simulation.simulate import Result, Simulation
-from mlretrain.verdict import number
+from mlretrain.verdict import Drift, number
 
 WIDTH, LANE, CHART = 1000, 56, 220
 COLOURS = 6
-_LEFT, _GAP, _HEAD = 260, 34, 40
+_LEFT, _GAP, _HEAD, _VERDICT = 260, 34, 40, 6
 _MONTHS = 14
 """Months that have room for a name each; of more every third is named."""
 
@@ -26,7 +26,8 @@ STYLE = """
 @media (prefers-color-scheme:dark){:root{--c0:#60a5fa;--c1:#fbbf24;--c2:#34d399;--c3:#c084fc;--c4:#f87171;
 --c5:#22d3ee;--flat:#64748b;--area:#7f1d1d}}
 .plot path,.plot line,.plot polyline{fill:none;vector-effect:non-scaling-stroke;stroke:currentColor}
-.plot .drift{fill:var(--area);stroke:none}.plot .unknown{fill:var(--flat);opacity:.4;stroke:none}
+.plot .drift{fill:var(--area);stroke:none}.plot .verdict{fill:var(--bad,#b91c1c);stroke:none}
+.plot .unknown{fill:var(--flat);opacity:.4;stroke:none}
 .plot .limit{stroke:var(--soft);stroke-dasharray:4 4;opacity:.7}.plot .axis{stroke:var(--line)}
 .plot .mark{stroke:var(--c0);stroke-width:2}.plot .mark.kept{stroke-dasharray:3 3}
 .plot .fixed{stroke:var(--flat);stroke-width:1.5}.plot polyline{stroke-width:2}
@@ -78,7 +79,11 @@ def lane(simulation: Simulation, result: Result) -> str:
     setting = result.replay.setting
     parts = [_grid(simulation, LANE), f'<path class="axis" d="M0 {LANE}H{WIDTH}"/>']
     if setting.drift is not None and result.replay.steps:
-        parts += [_share(simulation, result), _unknown(simulation, result)]
+        parts += [
+            _share(simulation, result),
+            _windows(simulation, result, "unknown", LANE),
+            _windows(simulation, result, "drift", _VERDICT),
+        ]
         limit = LANE * (1 - setting.drift.share / _highest(simulation))
         parts.append(f'<line class="limit" x1="0" x2="{WIDTH}" y1="{limit:.1f}" y2="{limit:.1f}"/>')
     for kept in (False, True):
@@ -174,15 +179,17 @@ def _share(simulation: Simulation, result: Result) -> str:
     return f'<path class="drift" d="{path}"/>' if path else ""
 
 
-def _unknown(simulation: Simulation, result: Result) -> str:
+def _windows(simulation: Simulation, result: Result, verdict: Drift, height: int) -> str:
+    """A band below the windows of one verdict."""
     steps = result.replay.steps
     before = [simulation.start, *(each.end for each in steps)]
     path = "".join(
-        f"M{_x(simulation, start):.1f} 0H{_x(simulation, step.end):.1f}V{LANE}H{_x(simulation, start):.1f}z"
+        f"M{_x(simulation, start):.1f} {LANE}v-{height}H{_x(simulation, step.end):.1f}v{height}z"
         for start, step in zip(before, steps, strict=False)
-        if step.measured.verdict == "unknown"
+        if step.measured.verdict == verdict
     )
-    return f'<path class="unknown" d="{path}"/>' if path else ""
+    kind = "verdict" if verdict == "drift" else "unknown"
+    return f'<path class="{kind}" d="{path}"/>' if path else ""
 
 
 def _highest(simulation: Simulation) -> float:
