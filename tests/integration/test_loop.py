@@ -136,6 +136,12 @@ def test_drift_starts_a_retraining_by_itself(
     assert run is not None
     assert (run["state"], run["triggered_by"]) == ("success", "operator")
     assert run["conf"]["reason"] == decision["reason"]
+    assert run["note"].startswith(decision["reason"])
+    assert end["reason"] in run["note"]
+    for run_id in ("window-1", "window-2"):
+        watched = room.services.run(MONITOR, run_id)
+        assert watched is not None
+        assert room.services.xcom(MONITOR, run_id, "record")["reason"] in watched["note"]
 
     state, events = room.state(FLIGHTS), room.events(FLIGHTS, DRIFT_RUN)
     assert list(state.versions) == ["2", "1"]

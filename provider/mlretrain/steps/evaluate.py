@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlretrain.errors import InvalidInput
@@ -42,6 +42,7 @@ class Config:
     :param time_column: each row's time: rows of one time are alike, which makes intervals wider.
     :param importance: how much the model relies on each feature: as it says itself (``native``), by shuffling
         columns (``permutation``), by whichever of the two can be had (``auto``), or unasked (``none``).
+    :param prediction_noise: what training has seen of how the model's answers differ from time to time.
     """
 
     candidate_uri: str
@@ -54,6 +55,7 @@ class Config:
     confidence: float | None = None
     time_column: str | None = None
     importance: Literal["auto", "permutation", "native", "none"] = "auto"
+    prediction_noise: Mapping[str, float] = field(default_factory=dict)
 
 
 def run(config: Config, ctx: StepContext) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         "champion_metrics": None if champion is None else to_wire(champion.metrics),
         "champion_error": champion_error,
         "prediction_profile_uri": ctx.write_output(
-            "prediction_profile", "prediction_profile.json", _prediction_profile(candidate)
+            "prediction_profile", "prediction_profile.json", _prediction_profile(config, candidate)
         ),
         "calibration_uri": ctx.write_output("calibration", "calibration.json", pretty(calibration)),
         "importance_uri": importance
@@ -277,7 +279,7 @@ def _log_metrics(client: MlflowClient, ctx: StepContext, metrics: Mapping[str, f
         )
 
 
-def _prediction_profile(answer: Answer) -> bytes:
+def _prediction_profile(config: Config, answer: Answer) -> bytes:
     """The profile of the column that a served model's prediction log has."""
     import pandas as pd
 
@@ -286,4 +288,6 @@ def _prediction_profile(answer: Answer) -> bytes:
 
     with connect() as con:
         served = pd.DataFrame({"prediction": list(answer.served)})
-        return pretty(build_profile(con, con.from_df(served), include=("prediction",)))
+        profile = build_profile(con, con.from_df(served), include=("prediction",))
+    columns = tuple(replace(each, noise=config.prediction_noise) for each in profile.columns)
+    return pretty(replace(profile, columns=columns))

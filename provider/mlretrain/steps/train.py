@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mlretrain.runtime.recipe import Rows
 
 _HELD_OUT = "mlretrain_held_out"
+_ANSWERS = 20_000
+"""Training rows, at most, whose answers show how much answers differ from time to time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         if model is None:
             return {}
         metrics = dict(client.get_run(run_id).data.metrics)
+        with ctx.phase("answers"):
+            noise = _answer_noise(model.model_uri, data, config.chunk_s)
     return {
         "model_uri": model.model_uri,
         "flavor": model.flavor,
@@ -101,6 +105,7 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         "rows": len(data.train),
         "holdout_rows": data.holdout_rows,
         "unlabelled_rows": data.unlabelled_rows,
+        "prediction_noise": noise,
         "metrics": metrics,
     }
 
@@ -142,6 +147,27 @@ def _profile(config: Config, rows: Rows) -> DriftProfile:
             top=config.top,
             sensitive=config.sensitive,
         )
+
+
+def _answer_noise(model_uri: str, data: _Data, chunk_s: float | None) -> dict[str, float]:
+    """By method, how far the model's answers to one time chunk are from those to the others, at most."""
+    if chunk_s is None or data.time_column is None:
+        return {}
+    import pandas as pd
+
+    from mlretrain.data.read import connect
+    from mlretrain.drift.profile import build_profile
+    from mlretrain.runtime.models import ask
+
+    rows = data.train.iloc[:: 1 + len(data.train) // _ANSWERS]
+    answers = pd.DataFrame(
+        {"prediction": list(ask(model_uri, rows, data.features).served), "time": rows[data.time_column].array}
+    )
+    with connect() as con:
+        profile = build_profile(
+            con, con.from_df(answers), include=("prediction",), time_column="time", chunk_s=chunk_s
+        )
+    return dict(profile.columns[0].noise) if profile.columns else {}
 
 
 def _sample(config: Config, wanted: SampleConfig, rows: Rows, ctx: StepContext) -> bytes:

@@ -132,6 +132,7 @@ class EvaluateModelOperator(StepOperator):
             "confidence": self.confidence,
             "time_column": self.training.get("time_column"),
             "importance": self.importance,
+            "prediction_noise": self.training.get("prediction_noise") or {},
         }
 
     def frozen(self, run: RunIdentity, key: str, config: Mapping[str, Any]) -> dict[str, Any]:

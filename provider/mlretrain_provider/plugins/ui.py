@@ -1,4 +1,4 @@
-"""What the provider adds to Airflow's web server: the pages of the artifact store."""
+"""What the provider adds to Airflow: the pages of the artifact store, and how a run ended in its note."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk.plugins_manager import AirflowPlugin
 
+from mlretrain_provider.plugins import run_note
 from mlretrain_provider.plugins.artifacts import PREFIX
 
 Message = MutableMapping[str, Any]
@@ -39,9 +40,10 @@ class ArtifactsApp:
 
 
 class MlretrainPlugin(AirflowPlugin):
-    """Data Docs and drift reports below ``/mlretrain``."""
+    """Data Docs and drift reports below ``/mlretrain``; run notes."""
 
     name = "mlretrain"
+    listeners = [run_note]  # noqa: RUF012
     fastapi_apps = [  # noqa: RUF012
         {"app": ArtifactsApp(), "url_prefix": PREFIX, "name": "ML Retrain"}
     ]

@@ -91,6 +91,13 @@ def test_what_is_kept_knows_how_chunks_of_time_differ(run: Any) -> None:
     assert all(0 <= each < 0.3 for each in kept.noise)
 
 
+def test_how_the_models_answers_differ_from_time_to_time_is_learnt(run: Any) -> None:
+    assert run(entrypoint=f"{CODE}:train")["prediction_noise"] == {}
+    noise = run(entrypoint=f"{CODE}:train", chunk_s=48 * 3600.0)["prediction_noise"]
+    assert noise.keys() >= {"missing_rate", "psi"}
+    assert all(value >= 0 for value in noise.values())
+
+
 def test_the_model_is_kept_with_signature_and_requirements(run: Any, tracking_env: dict[str, str]) -> None:
     result = run(entrypoint=f"{CODE}:train", params={"C": 0.5}, prediction_method="predict_proba")
 
