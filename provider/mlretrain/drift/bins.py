@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 from mlretrain.drift.grid import Grid
@@ -39,6 +40,27 @@ class Pair:
     def gaps(self) -> list[float]:
         """The difference of the cumulative shares at the upper end of each bin."""
         return list(accumulate(p - q for p, q in self.shares()))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Two profiles of a column, brought into common bins once for all measures.
+
+    :param reference: whose bins they are.
+    """
+
+    reference: ColumnProfile
+    current: ColumnProfile
+
+    @cached_property
+    def fine(self) -> Pair:
+        """In the finest bins that both have."""
+        return align(self.reference, self.current)
+
+    @cached_property
+    def coarse(self) -> Pair:
+        """In bins of about equal weight."""
+        return group(self.fine)
 
 
 def align(reference: ColumnProfile, current: ColumnProfile) -> Pair:

@@ -6,12 +6,12 @@ All but ``wasserstein`` and ``psi`` are at most 1. They work in the bins of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
-from mlretrain.drift.bins import align, group
+from mlretrain.drift.bins import Sides
 from mlretrain.drift.profile import ColumnProfile, Kind
 
 Method = Literal[
@@ -50,26 +50,35 @@ _CLIP = 5
 
 def measure(method: Method, reference: ColumnProfile, current: ColumnProfile) -> float:
     """The effect by one of :data:`METHODS`; 0 if either column has no values to compare."""
-    shares_needed = method != "missing_rate"
-    if shares_needed and not (reference.valued and current.valued):
-        return 0.0
-    return _FUNCTIONS[method](reference, current)
+    return measure_all((method,), reference, current)[method]
 
 
-def ks(reference: ColumnProfile, current: ColumnProfile) -> float:
+def measure_all(
+    methods: Sequence[Method], reference: ColumnProfile, current: ColumnProfile
+) -> dict[Method, float]:
+    """The effect by each of ``methods``, which costs little more than by one."""
+    sides = Sides(reference, current)
+    comparable = bool(reference.valued and current.valued)
+    return {
+        method: _FUNCTIONS[method](sides) if comparable or method == "missing_rate" else 0.0
+        for method in methods
+    }
+
+
+def ks(sides: Sides) -> float:
     """Kolmogorov–Smirnov: the largest difference of the cumulative shares at the cells' edges."""
-    return min(1.0, max(abs(gap) for gap in align(reference, current).gaps()))
+    return min(1.0, max(abs(gap) for gap in sides.fine.gaps()))
 
 
-def wasserstein(reference: ColumnProfile, current: ColumnProfile) -> float:
+def wasserstein(sides: Sides) -> float:
     """Wasserstein-1 in standard deviations of the reference: how far a row has moved on average.
 
     Rows beyond five standard deviations from the reference's mean count as five, so that a few outliers do
     not decide. A constant reference is measured by the magnitude of its value.
     """
-    mean = reference.mean or 0.0
-    scale = reference.sd or abs(mean) or 1.0
-    pair = align(reference, current)
+    mean = sides.reference.mean or 0.0
+    scale = sides.reference.sd or abs(mean) or 1.0
+    pair = sides.fine
     gaps = [0.0, *pair.gaps()]
     gaps[-1] = 0.0
     points = [min(max((edge - mean) / scale, -_CLIP), _CLIP) for edge in pair.edges]
@@ -86,56 +95,57 @@ def _area(d0: float, d1: float) -> float:
     return (d0 * d0 + d1 * d1) / (2 * (abs(d0) + abs(d1)))
 
 
-def psi(reference: ColumnProfile, current: ColumnProfile) -> float:
+def psi(sides: Sides) -> float:
     """Population stability index, smoothed by half a row per bin."""
-    pairs = group(align(reference, current)).shares(PSEUDO_COUNT)
+    pairs = sides.coarse.shares(PSEUDO_COUNT)
     return math.fsum((a - b) * math.log(a / b) for a, b in pairs)
 
 
-def jensen_shannon(reference: ColumnProfile, current: ColumnProfile) -> float:
+def jensen_shannon(sides: Sides) -> float:
     """Jensen–Shannon distance: the square root of the divergence to base 2."""
-    pairs = group(align(reference, current)).shares()
+    pairs = sides.coarse.shares()
     terms = (x * math.log2(2 * x / (a + b)) for a, b in pairs for x in (a, b) if x > 0)
     return math.sqrt(min(1.0, max(0.0, math.fsum(terms) / 2)))
 
 
-def total_variation(reference: ColumnProfile, current: ColumnProfile) -> float:
+def total_variation(sides: Sides) -> float:
     """The share of rows that would have to change their bin or category."""
-    return min(1.0, math.fsum(abs(a - b) for a, b in group(align(reference, current)).shares()) / 2)
+    return min(1.0, math.fsum(abs(a - b) for a, b in sides.coarse.shares()) / 2)
 
 
-def chi_squared(reference: ColumnProfile, current: ColumnProfile) -> float:
+def chi_squared(sides: Sides) -> float:
     """Chi-squared as an effect, free of the number of rows: ½ Σ (p−q)²/(p+q) (Le Cam)."""
-    pairs = group(align(reference, current)).shares()
+    pairs = sides.coarse.shares()
     return min(1.0, math.fsum((a - b) ** 2 / (a + b) for a, b in pairs if a + b > 0) / 2)
 
 
-def missing_rate(reference: ColumnProfile, current: ColumnProfile) -> float:
+def missing_rate(sides: Sides) -> float:
     """By how much the share of rows without a usable value has changed."""
-    return abs(reference.missing_rate - current.missing_rate)
+    return abs(sides.reference.missing_rate - sides.current.missing_rate)
 
 
-def new_category_share(reference: ColumnProfile, current: ColumnProfile) -> float:
+def new_category_share(sides: Sides) -> float:
     """By how much the share of values outside the reference's listed categories has grown."""
-    p, q = align(reference, current).shares()[-1]
+    p, q = sides.fine.shares()[-1]
     return max(0.0, q - p)
 
 
-def projection(reference: ColumnProfile, current: ColumnProfile) -> float:
+def projection(sides: Sides) -> float:
     """The largest Kolmogorov–Smirnov distance among an embedding's norm and random projections."""
-    parts = zip(reference.parts, current.parts, strict=True)
-    return max((ks(p, q) for p, q in parts if p.valued and q.valued), default=0.0)
+    parts = zip(sides.reference.parts, sides.current.parts, strict=True)
+    return max((ks(Sides(p, q)) for p, q in parts if p.valued and q.valued), default=0.0)
 
 
-def centroid(reference: ColumnProfile, current: ColumnProfile) -> float:
+def centroid(sides: Sides) -> float:
     """How far the mean vector has moved, as a share of the reference's mean norm; at most 1."""
+    reference, current = sides.reference, sides.current
     if len(reference.centroid) != len(current.centroid) or not reference.parts:
         return 1.0 if len(reference.centroid) != len(current.centroid) else 0.0
     moved = math.dist(reference.centroid, current.centroid)
     return min(1.0, moved / (reference.parts[0].mean or 1.0)) if moved else 0.0
 
 
-_FUNCTIONS: Mapping[Method, Callable[[ColumnProfile, ColumnProfile], float]] = MappingProxyType(
+_FUNCTIONS: Mapping[Method, Callable[[Sides], float]] = MappingProxyType(
     {
         "ks": ks,
         "wasserstein": wasserstein,

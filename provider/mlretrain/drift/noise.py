@@ -14,7 +14,7 @@ from statistics import NormalDist, fmean, median, stdev
 from types import MappingProxyType
 
 from mlretrain.drift.bins import align, group, resolution
-from mlretrain.drift.metrics import METHODS, Method, measure
+from mlretrain.drift.metrics import METHODS, Method, measure_all
 from mlretrain.drift.profile import ColumnProfile, DriftProfile
 
 ERROR_RATE = 0.01
@@ -115,12 +115,9 @@ def learnt_noise(whole: ColumnProfile, chunks: Sequence[ColumnProfile]) -> dict[
     Student's prediction bound of 99.7 % from how far each chunk is from the rest; of fewer than four chunks
     twice the largest.
     """
-    rests = [without(whole, chunk) for chunk in chunks]
-    effects: dict[str, float] = {}
-    for method in METHODS[whole.kind]:
-        seen = [measure(method, rest, chunk) for rest, chunk in zip(rests, chunks, strict=True)]
-        effects[method] = float(f"{_bound(seen):.6g}")
-    return effects
+    methods = METHODS[whole.kind]
+    seen = [measure_all(methods, without(whole, chunk), chunk) for chunk in chunks]
+    return {method: float(f"{_bound([each[method] for each in seen]):.6g}") for method in methods}
 
 
 def of_two_windows(reference: DriftProfile, champion: DriftProfile) -> DriftProfile:

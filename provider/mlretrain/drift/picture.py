@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from mlretrain.drift.histogram import Axis, axis, bars
-from mlretrain.drift.metrics import centroid, ks
+from mlretrain.drift.metrics import measure
 from mlretrain.drift.profile import ColumnProfile
 
 _WIDTH, _HEIGHT = 320, 64
@@ -134,8 +134,8 @@ def _embedding(reference: ColumnProfile | None, current: ColumnProfile | None) -
     pairs = [(p, q) for p, q in zip(reference.parts, current.parts, strict=False) if p.valued and q.valued]
     if not pairs:
         return ""
-    moved = centroid(reference, current)
-    worst = max(pairs, key=lambda pair: ks(*pair))
+    moved = measure("centroid", reference, current)
+    worst = max(pairs, key=lambda pair: measure("ks", *pair))
     return (
         f"<p><small>the mean vector has moved by {percent(moved)} of the mean norm; "
         f"most changed: {escape(worst[0].name)}</small></p>{_histogram(*worst)}"
