@@ -17,7 +17,7 @@ class DecisionRecord:
     """A decision, and all that it rests on besides the windows that it names itself.
 
     :param champion: the version in force; empty if there was none.
-    :param retrains: those that were looked at.
+    :param retrains: those that were looked at, but for the one that it starts itself.
     """
 
     pipeline: str

@@ -101,13 +101,9 @@ class RetrainPolicyOperator(PipelineOperator):
             index = self.windows.index()
         retrains = retrains_in_sight(self.ledger, policy, **at)
         windows = windows_in_sight(index, retrains, policy, **at)
-        return DecisionRecord(
-            pipeline=self.pipeline,
-            **at,
-            decision=decide(policy, windows, retrains, **at),
-            retrains=retrains,
-            policy=policy,
-        )
+        decision = decide(policy, windows, retrains, **at)
+        others = tuple(each for each in retrains if each.run_id != decision.run_id)
+        return DecisionRecord(pipeline=self.pipeline, **at, decision=decision, retrains=others, policy=policy)
 
     def _request(self, run: RunIdentity, champion: str, decision: RetrainDecision) -> str:
         """Write the request to the ledger, unless it is there; why, as it stands there."""

@@ -240,6 +240,24 @@ def test_a_request_stands_with_its_evidence_under_the_champion_that_came_of_it(
     assert len(world.ledger.events("retrain_requested")) == 1
 
 
+@pytest.mark.parametrize("written", ["the request", "the request and the decision"])
+def test_a_worker_that_dies_while_it_decides_leaves_one_request_and_its_retry_the_rest(
+    world: Any, champion: str, written: str
+) -> None:
+    window(world, champion, drift=True)
+    run = monitor(world)
+    first = run.run("decide_retrain").result
+    path = first["decision_uri"].removeprefix(f"{world.artifacts_uri}/")
+    decision = world.store.read(path)
+    if written == "the request":
+        (world.root / "artifacts" / path).unlink()
+    retried = monitor(world)
+    assert retried.run("decide_retrain").result == first
+    assert world.store.read(path) == decision
+    assert retried.run("trigger_retrain").state == "success"
+    assert len(world.ledger.events("retrain_requested")) == 1
+
+
 def test_deciding_again_with_another_policy_replaces_what_was_decided(world: Any, champion: str) -> None:
     window(world, champion, drift=True)
     strict = {**POLICY, "violated": 2}
