@@ -12,43 +12,63 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from tests.benchmarks.verdicts.rules import RULES
 from tests.benchmarks.verdicts.scenarios import CATEGORICAL, NONE, NUMERIC, SCENARIOS
 from tests.benchmarks.verdicts.tally import Tally, wilson_upper
-from tests.benchmarks.verdicts.trial import OURS, Trial, named, run
+from tests.benchmarks.verdicts.trial import OURS, WINDOWS, Trial, named, run
 
 Totals = dict[tuple[str, int, int, str, str], Tally]
 """By scenario, rows, windows of the reference, rule and change."""
 
-LARGE = 100_000
-COLUMNS = 10
+LARGE = 50_000
+COLUMNS = 3
 LEARNT = "JS > mean + 3 sd of the reference's windows (NannyML)"
 PLAIN = ("independent rows", "1 % outliers", "50 categories, uniform")
 
 
-def plan(part: str, rows: int, repeats: int) -> Iterator[Trial]:
-    """The trials behind a table; beyond :data:`LARGE` rows a tenth of them, and data sets of one column.
+def unchanged(rows: int, repeats: int) -> Iterator[Trial]:
+    """Data sets of three columns, beyond :data:`LARGE` rows a tenth as many and of one column.
 
-    One column is the hardest case for a data set's verdict: it is wrong whenever the column is.
+    They are the hardest case for the verdict on a data set: it is wrong whenever one column is.
     """
     large = rows > LARGE
-    columns = 1 if large else COLUMNS
     for seed in range(max(1, repeats // 10) if large else repeats):
-        first = Trial(scenario="", rows=rows, seed=seed, columns=columns, changes=(NONE,))
         for scenario in SCENARIOS:
-            changes = tuple(CATEGORICAL if scenario.categories else NUMERIC)
-            each = replace(first, scenario=scenario.name)
-            if part == "unchanged":
-                yield replace(each, rules=tuple(RULES) if seed < 20 else ())
-            elif scenario.name in PLAIN and seed < repeats // 10:
-                few = replace(each, changes=changes, rules=tuple(RULES))
-                if part == "power":
-                    yield few
-                elif part == "rules":
-                    yield replace(few, windows=1, timed=False, rules=tuple(set(RULES) - {LEARNT}))
+            yield Trial(
+                scenario=scenario.name,
+                rows=rows,
+                seed=seed,
+                columns=1 if large else COLUMNS,
+                changes=(NONE,),
+                rules=tuple(RULES) if seed < 20 and not large else (),
+            )
+
+
+def changed(rows: int, repeats: int, *, alone: bool) -> Iterator[Trial]:
+    """Every change, judged by every rule; ``alone``: a reference of one window and without time."""
+    rules = tuple(rule for rule in RULES if rule != LEARNT or not alone)
+    for seed in range(max(1, repeats // (100 if rows > LARGE else 10))):
+        for name in PLAIN:
+            yield Trial(
+                scenario=name,
+                rows=rows,
+                seed=seed,
+                columns=COLUMNS,
+                changes=tuple(CATEGORICAL if named(name).categories else NUMERIC),
+                windows=1 if alone else WINDOWS,
+                timed=not alone,
+                rules=rules,
+            )
+
+
+PARTS: dict[str, Callable[[int, int], Iterator[Trial]]] = {
+    "rules": partial(changed, alone=True),
+    "unchanged": unchanged,
+    "power": partial(changed, alone=False),
+}
 
 
 def measure(trials: Sequence[Trial], processes: int) -> Totals:
@@ -115,12 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.verdicts", description=__doc__)
     parser.add_argument("--repeats", type=int, default=400, help="data sets per sort of data; a tenth at 1e6")
     parser.add_argument("--rows", default="1e3,1e4,1e6", help="rows of a window")
-    parser.add_argument("--parts", default="rules,unchanged,power")
+    parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     given = parser.parse_args(arguments)
     sizes = [int(float(each)) for each in given.rows.split(",")]
     for part in given.parts.split(","):
-        trials = [trial for n in reversed(sizes) for trial in plan(part, n, given.repeats)]
+        trials = [trial for n in sizes for trial in PARTS[part](n, given.repeats)]
         totals = measure(trials, given.processes)
         if part == "unchanged":
             print_unchanged(totals, sizes, trials[0].windows)

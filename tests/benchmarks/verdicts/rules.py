@@ -13,7 +13,7 @@ Rule = Callable[[Array, Array, int, int], bool]
 
 
 def p_value(reference: Array, current: Array, windows: int, categories: int) -> bool:
-    """Kolmogorov–Smirnov or chi-squared at 5 %: Evidently up to 1,000 rows, whylogs at any number."""
+    """Kolmogorov–Smirnov or chi-squared at 5 %: Evidently up to 1,000 rows (KS: whylogs at any number)."""
     import numpy as np
     from scipy import stats
 
@@ -108,7 +108,7 @@ def _binned(values: Array, edges: Array) -> Array:
 
 
 RULES: dict[str, Rule] = {
-    "p < 0.05: KS, chi-squared (Evidently ≤ 1,000 rows, whylogs)": p_value,
+    "p < 0.05: KS, chi-squared (Evidently ≤ 1,000 rows)": p_value,
     "Wasserstein/sd > 0.1, JS > 0.1 (Evidently > 1,000 rows)": distance,
     "JS > 0.1, 30 bins": jensen_shannon,
     "JS > mean + 3 sd of the reference's windows (NannyML)": learnt,
