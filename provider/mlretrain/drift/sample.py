@@ -7,6 +7,7 @@ sample whatever their order and however they are split into files.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ TIME = "mlretrain_time"
 """The sample's column with each row's instant, whatever its name was."""
 
 _ROWS, _NOTES = "mlretrain_rows", b"mlretrain"
+_ALIKE = 2**19 - 1
 _INTEGERS = ("tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint")
 _TIMES = ("date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone")
 _KEPT = {
@@ -54,8 +56,10 @@ def draw(
     :raises InvalidInput: a column is not there.
     """
     source: Any = relation  # DuckDB annotates query() wrongly.
-    drawn = source.query(_ROWS, _query(_kept(relation, columns, time_column), rows))
-    return drawn.to_arrow_table()
+    kept = _kept(relation, columns, time_column)
+    if not kept:
+        return _arrow()[0].table({})
+    return source.query(_ROWS, _query(kept, rows)).to_arrow_table()
 
 
 def to_parquet(sample: Sample) -> bytes:
@@ -97,23 +101,28 @@ def _kept(
 
 
 def _query(kept: Sequence[tuple[str, str]], rows: int) -> str:
-    """Equal rows are told apart by their number, or a hash would draw all of them or none."""
-    names = [quote(name) for name, _ in kept]
-    values = ", ".join(f"{sql} AS {quote(name)}" for name, sql in kept) or "1 AS mlretrain_nothing"
-    ordered = [name for name in names if name == quote(TIME)]
-    row = f"hash({', '.join(names) or '1'})"
+    """Of ``n`` equal rows, ``n`` times the share are drawn, a fraction by a hash of the row: up or down.
+
+    A hash alone would draw all of them or none. Only rows that may be drawn are counted one by one, as the
+    number of rows whose hash ends alike tells at once, so that the memory does not grow with the rows.
+    """
+    names = ", ".join(quote(name) for name, _ in kept)
+    values = ", ".join(f"{sql} AS {quote(name)}" for name, sql in kept)
+    time = f"{quote(TIME)}, " if any(name == TIME for name, _ in kept) else ""
+    # More than are wanted, by four standard deviations of so many draws; what is too much is left out.
+    wanted = rows + 4 * math.sqrt(rows)
     return f"""
-        WITH kept AS (SELECT {values} FROM {_ROWS}),
-        counted AS MATERIALIZED (SELECT {row} AS h, count(*) AS n FROM kept GROUP BY h),
-        numbered AS (SELECT h, hash(h, unnest(range(n))) AS draw FROM counted),
-        drawn AS MATERIALIZED (
-            SELECT h, count(*) AS n FROM (SELECT h FROM numbered ORDER BY draw LIMIT {rows:d}) GROUP BY h
+        WITH hashed AS (SELECT *, hash({names}) AS h FROM (SELECT {values} FROM {_ROWS})),
+        alike AS MATERIALIZED (SELECT h & {_ALIKE} AS ending, count(*) AS n FROM hashed GROUP BY ending),
+        total AS MATERIALIZED (SELECT least(1, {wanted!r} / sum(n)) AS share FROM alike),
+        likely AS (
+            SELECT {names}, h, (hash(h, 1) >> 11) / pow(2, 53) AS chance, share, count(*) AS n
+            FROM hashed JOIN alike ON h & {_ALIKE} = ending CROSS JOIN total
+            WHERE (hash(h, 1) >> 11) / pow(2, 53) >= 1 - alike.n * share
+            GROUP BY ALL
         ),
-        matched AS (
-            SELECT keyed.*, n, row_number() OVER (PARTITION BY h) AS i
-            FROM (SELECT *, {row} AS h FROM kept) AS keyed JOIN drawn USING (h)
-        )
-        SELECT {", ".join(names) or "NULL"} FROM matched WHERE i <= n ORDER BY {", ".join([*ordered, "h"])}
+        drawn AS (SELECT *, unnest(range(floor(n * share + chance)::BIGINT)) AS i FROM likely)
+        SELECT {names} FROM (FROM drawn ORDER BY hash(h, i) LIMIT {rows:d}) ORDER BY {time}h, i
     """  # noqa: S608
 
 
