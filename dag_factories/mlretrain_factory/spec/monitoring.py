@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,10 @@ class WindowDataSpec(Section):
         default=None, description="Instead: a table, which the database itself aggregates."
     )
     conn_id: str | None = Field(default=None, min_length=1, description="The table's Airflow connection.")
+    dialect: Literal["postgres", "duckdb"] | None = Field(
+        default=None,
+        description="The database that the connection's speaks like; left out: the connection's type.",
+    )
     time_column: str = Field(description="Column with each row's time.")
     window: Duration = Field(description="Length of the window that ends at the run's window end.")
     format: Format | None = Field(default=None, description="Of files; left out: by their names.")
@@ -56,10 +60,9 @@ class WindowDataSpec(Section):
         if self.table is not None and self.conn_id is None:
             remedy = "Add `conn_id: …`, the Airflow connection of its database."
             raise fault("a table needs `conn_id`", at=("table",), remedy=remedy)
-        for name in ("conn_id",) if self.table is None else ("format",):
-            if getattr(self, name) is not None:
-                other = "table" if name == "conn_id" else "uri"
-                raise fault(f"`{name}` is about `{other}`", at=(name,), remedy="Remove it.")
+        for name, source in (("conn_id", "table"), ("dialect", "table"), ("format", "uri")):
+            if getattr(self, name) is not None and getattr(self, source) is None:
+                raise fault(f"`{name}` is about `{source}`", at=(name,), remedy="Remove it.")
         return self
 
 
