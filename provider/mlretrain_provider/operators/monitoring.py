@@ -34,17 +34,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EVIDENTLY_PAGE = "evidently.html"
-"""Evidently's own page, beside ours."""
 _NOTHING = DriftProfile(rows=0, columns=())
 
 
 class DetectDriftOperator(PipelineOperator):
     """Compare a window with the champion's own training data, as its stored profile remembers it.
 
-    Returns ``{verdict, signals, share, rows, summary, champion, report_uri, drifted, mlflow_run_id}``, the
-    verdict being ``drift``, ``stable`` or, with its reason in the summary, ``unknown``. Without a champion
-    the task is skipped. The window is recorded, reported on a page and charted in MLflow whatever the
-    verdict. Idempotent: a window is recorded once per champion.
+    Returns ``{verdict, signals, share, rows, summary, champion, report_uri, drifted, mlflow_run_id}``, and
+    ``evidently_page_uri`` if Evidently was asked; the verdict being ``drift``, ``stable`` or, with its reason
+    in the summary, ``unknown``. Without a champion the task is skipped. The window is recorded, reported on a
+    page and charted in MLflow whatever the verdict. Idempotent: a window is recorded once per champion.
 
     :param profile: what :class:`ProfileDataOperator` returned.
     :param policy: ``{defaults, columns, share, min_rows, prediction_threshold, domain_threshold, missing,
@@ -71,9 +70,6 @@ class DetectDriftOperator(PipelineOperator):
         folder = f"{self.folder(run, self.task_id)}/v{champion.version}"
         self.store.write(f"{folder}/report.json", wire.pretty(report))
         self.store.write(f"{folder}/report.html", page.encode())
-        if self.profile.get("evidently_page_uri"):
-            own = read_uri(self.profile["evidently_page_uri"], self.storage_env or None)
-            self.store.write(f"{folder}/{EVIDENTLY_PAGE}", own)
         result = {
             "verdict": report.verdict,
             "signals": dict(report.signals),
@@ -83,10 +79,20 @@ class DetectDriftOperator(PipelineOperator):
             "champion": champion.version,
             "report_uri": self.artifact_uri(f"{folder}/report.html"),
             "drifted": [each.name for each in report.columns if each.drifted],
+            **self._evidently_page(folder),
         }
         self._remember(run, result, current)
         self.log.info("%s: %s", report.verdict, report.summary)
         return {**result, "mlflow_run_id": self._chart(run, report, page, champion.version)}
+
+    def _evidently_page(self, folder: str) -> dict[str, str]:
+        """Evidently's own page, put beside ours, if there is one."""
+        uri = self.profile.get("evidently_page_uri")
+        if uri is None:
+            return {}
+        path = f"{folder}/{EVIDENTLY_PAGE}"
+        self.store.write(path, read_uri(uri, self.storage_env or None))
+        return {"evidently_page_uri": self.artifact_uri(path)}
 
     def _title(self, run: RunIdentity, champion: ModelVersion) -> str:
         window = f"{run.window_end:%d %b %Y %H:%M} UTC"

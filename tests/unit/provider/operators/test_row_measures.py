@@ -18,6 +18,7 @@ from mlretrain.runtime.store import read_uri
 from mlretrain.wire import to_wire
 from mlretrain_provider.operators.monitoring import DetectDriftOperator
 from mlretrain_provider.operators.profiling import ProfileDataOperator
+from mlretrain_provider.operators.registry import RegisterModelOperator
 from tests.fakes.airflow_harness import DagRunHarness
 
 SHIFT = DomainShift(auc=0.7, low=0.68, high=0.72, noise=0.01, rows=500, columns=("x", "y"))
@@ -78,6 +79,15 @@ def test_the_window_is_measured_beside_the_champions_sample(world: Any, tmp_path
     assert job.requirements == ()
 
 
+def test_a_registered_version_knows_its_sample(world: Any) -> None:
+    dag: DAG = world.dag()
+    with dag:
+        kept = {"model_uri": "models:/m-1", "mlflow_run_id": "run1", "sample_uri": "file:///s.parquet"}
+        RegisterModelOperator(task_id="register", training=kept)
+    version = DagRunHarness(dag).run("register").result["version"]
+    assert world.registry.version("churn", version).tags["mlretrain.sample_uri"] == "file:///s.parquet"
+
+
 def test_nothing_needs_rows_unless_it_is_wanted(world: Any, tmp_path: Path) -> None:
     _same(world)
     assert "rows" not in _asked(world, tmp_path)[1]
@@ -130,8 +140,9 @@ def test_evidentlys_scores_and_page_are_shown(world: Any) -> None:
     )
     assert (result["verdict"], report["engine"]) == ("drift", "evidently")
     assert report["columns"][0]["method"] == "K-S p_value"
-    beside = result["report_uri"].removeprefix(f"{world.artifacts_uri}/").replace("report", "evidently")
-    assert world.store.read(beside) == b"<html>its own"
+    beside = result["evidently_page_uri"]
+    assert beside == result["report_uri"].replace("report", "evidently")
+    assert read_uri(beside) == b"<html>its own"
 
 
 def test_a_broken_measure_leaves_the_window_unknown(world: Any) -> None:
