@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlretrain.errors import InvalidInput
 from mlretrain.intervals import score_interval, time_blocks
 from mlretrain.performance.calibration import Calibration
 from mlretrain.performance.estimate import ESTIMABLE, estimate, expected
-from mlretrain.performance.labels import SAMPLE, Answers, Counts, Rows
 from mlretrain.performance.policy import (
     LEAST_LABELLED,
     Basis,
@@ -24,6 +23,9 @@ from mlretrain.performance.policy import (
 )
 from mlretrain.performance.truth import by_prediction, judged, probabilities
 from mlretrain.scoring import score
+
+if TYPE_CHECKING:
+    from mlretrain.performance.labels import Answers, Counts, Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +214,8 @@ def _left_out(counts: Counts) -> list[str]:
 
 
 def _sampled(rows: Rows, of: int) -> list[str]:
-    return [f"scored on {SAMPLE:,} rows drawn by their key"] if of > len(rows.predictions) else []
+    scored = len(rows.predictions)
+    return [f"scored on {scored:,} rows drawn by their key"] if scored < of else []
 
 
 def _blocks(blocks: Any) -> str:
