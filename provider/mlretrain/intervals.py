@@ -97,9 +97,9 @@ def quantiles(samples: Array, confidence: float, units: int) -> tuple[float, flo
     """Both ends of the interval that the bootstrap's ``samples`` of a score span.
 
     Percentiles, taken further out the fewer ``units`` (rows or blocks) were drawn from, by as much as
-    Student's interval of a mean is wider than that of a known variance: Hesterberg, "What Teachers Should
-    Know About the Bootstrap" (2015), section 5.3, the expanded percentile interval. Samples without a score,
-    such as draws of one class only, are left out; where they are more than a tenth there is no interval.
+    Student's interval of a mean is wider than that of a known variance: the expanded percentile interval of
+    Hesterberg, "What Teachers Should Know About the Bootstrap" (2015). Samples without a score, such as draws
+    of one class only, are left out; where they are more than a tenth there is no interval.
     """
     import numpy as np
 
