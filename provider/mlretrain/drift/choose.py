@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mlretrain.drift.embedding import Embedding
 from mlretrain.drift.grid import Grid, choose_grid
 from mlretrain.drift.profile import ColumnProfile, DriftProfile
 from mlretrain.drift.scan import Scan, digests
@@ -55,11 +56,17 @@ class Choice:
             categories=known.categories,
             counts=(0,) * len(known.categories),
             salt=known.salt,
+            dimension=known.dimension,
+            parts=tuple(ColumnProfile(name=p.name, kind=p.kind, grid=p.grid) for p in known.parts),
         )
 
     def _chosen(self, name: str) -> ColumnProfile:
         kind, salt = self.scan.kind(name), name if name in self.sensitive else None
         column = ColumnProfile(name=name, kind=kind or "categorical", salt=salt)
+        if kind == "embedding":
+            embedding = Embedding.first_seen(self.scan, name)
+            parts = Choice(scan=embedding.parts(), top=self.top).bins(None)
+            return replace(column, dimension=embedding.dimension, parts=parts)
         if not column.listed:
             return replace(column, grid=self._grid(column))
         value, table = self.scan.value(column), self.scan.source.table

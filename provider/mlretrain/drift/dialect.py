@@ -38,6 +38,7 @@ class Dialect:
     :param text: the type of a text.
     :param collation: what makes texts sort by their bytes, whatever the database's language.
     :param epoch: seconds after 1970 of ``{}``.
+    :param vectors: the types of numbers whose lists are vectors; other lists are left out.
     :param untyped: types of columns that hold nothing but nulls.
     :param whole: of a database in which arithmetic that overflows, or vanishes, is an error: the types of
         numbers that never do. Others are not tried out of bounds.
@@ -51,6 +52,7 @@ class Dialect:
     collation: str = ""
     epoch: str = "epoch({})"
     seconds: tuple[str, ...] = ("time", "interval")
+    vectors: tuple[str, ...] = ()
     untyped: tuple[str, ...] = ()
     whole: tuple[str, ...] | None = None
     columns: str = ""
@@ -58,7 +60,10 @@ class Dialect:
 
     def kind(self, type_name: str) -> Kind | None:
         """The kind of columns of a type; the longest beginning that fits says it."""
-        fitting = [start for start in self.kinds if type_name.startswith(start) and type_name[-1] != "]"]
+        if type_name.endswith("]"):
+            element, *sizes = type_name.split("[")
+            return "embedding" if element in self.vectors and len(sizes) == 1 else None
+        fitting = [start for start in self.kinds if type_name.startswith(start)]
         return self.kinds[max(fitting, key=len)] if fitting else None
 
     def quote(self, name: str) -> str:
@@ -106,6 +111,7 @@ DUCKDB = Dialect(
         **dict.fromkeys(("varchar", "enum", "uuid"), "categorical"),
         "boolean": "boolean",
     },
+    vectors=("float", "double"),
     untyped=("null",),
 )
 

@@ -45,6 +45,7 @@ class ColumnProfile:
     :param noise: by metric, the effect that this column shows between its own time chunks and the rest.
     :param parts: what an embedding is made of: its norm and its projections.
     :param centroid: an embedding's mean vector.
+    :param dimension: of an embedding's vectors.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ColumnProfile:
     noise: Mapping[str, float] = field(default_factory=dict)
     parts: tuple[ColumnProfile, ...] = ()
     centroid: tuple[float, ...] = ()
+    dimension: int | None = None
 
     @property
     def valued(self) -> int:
@@ -86,7 +88,7 @@ class ColumnProfile:
     def bins(self) -> object:
         """What must be equal for two profiles of the column to merge."""
         parts = tuple(part.bins for part in self.parts)
-        return self.name, self.kind, self.grid, self.categories, self.salt, parts
+        return self.name, self.kind, self.grid, self.categories, self.salt, self.dimension, parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,9 +41,9 @@ class DuckdbSource:
     def __init__(self, relation: DuckDBPyRelation) -> None:
         self._relation: Any = relation  # DuckDB annotates query() wrongly.
 
-        self._types: dict[str, str] = {
-            name: kind.id for name, kind in zip(relation.columns, relation.types, strict=True)
-        }
+        types = zip(relation.columns, relation.types, strict=True)
+        self._types = {name: _type_name(kind) for name, kind in types}
+        self._kept: dict[str, DuckdbSource] = {}
 
     def types(self) -> dict[str, str]:
         """Columns with their types' names."""
@@ -53,6 +53,15 @@ class DuckdbSource:
         """The rows of an aggregate's answer."""
         rows: list[tuple[object, ...]] = self._relation.query(_ROWS, sql).fetchall()
         return rows
+
+    def materialised(self, sql: str) -> DuckdbSource:
+        """The rows of a query as a source of their own, in memory as long as this one lives."""
+        from mlretrain.data.read import connect
+
+        if sql not in self._kept:
+            table = self._relation.query(_ROWS, sql).to_arrow_table()
+            self._kept[sql] = DuckdbSource(connect().from_arrow(table))
+        return self._kept[sql]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +116,13 @@ class Scan:
     def count(self, bins: Iterable[ColumnProfile]) -> DriftProfile:
         """The profile of all rows."""
         rows, start, end = self.extent()
-        columns = [self._column(each, chunk_s=None).get(_ALL, each) for each in bins]
+        columns = [self.column(each, chunk_s=None).get(_ALL, each) for each in bins]
         return DriftProfile(rows=rows, columns=tuple(columns), start=start, end=end)
 
     def count_chunks(self, bins: Sequence[ColumnProfile], chunk_s: float) -> tuple[DriftProfile, ...]:
         """The profile of every time chunk with rows, oldest first."""
         extents = self._extent(chunk_s)
-        counted = [(each, self._column(each, chunk_s)) for each in bins]
+        counted = [(each, self.column(each, chunk_s)) for each in bins]
         return tuple(
             DriftProfile(
                 rows=extents[chunk][0],
@@ -131,7 +140,7 @@ class Scan:
             return self.dialect.string(name)
         return self.dialect.measure(name, column.kind, self.source.types()[column.name])
 
-    def _chunk(self, chunk_s: float | None) -> str:
+    def chunk(self, chunk_s: float | None) -> str:
         """The number of a row's time chunk, or the one that all rows share."""
         return f"floor({self._time()} / {self.dialect.number(chunk_s)})" if chunk_s else str(_ALL)
 
@@ -145,7 +154,7 @@ class Scan:
             self.dialect.epoch.format(f"{end}({time})") if self.time_column else "NULL"
             for end in ("min", "max")
         )
-        sql = f"SELECT {self._chunk(chunk_s)}, count(*), {first}, {last} FROM {self.source.table}"  # noqa: S608
+        sql = f"SELECT {self.chunk(chunk_s)}, count(*), {first}, {last} FROM {self.source.table}"  # noqa: S608
         found: list[Any] = self.source.query(sql + (" GROUP BY 1" if chunk_s else ""))
         return {
             int(chunk): (int(rows), _instant(start), _instant(end))
@@ -153,7 +162,12 @@ class Scan:
             if chunk is not None
         }
 
-    def _column(self, bins: ColumnProfile, chunk_s: float | None) -> Chunks:
+    def column(self, bins: ColumnProfile, chunk_s: float | None) -> Chunks:
+        """One column by time chunk."""
+        from mlretrain.drift.embedding import Embedding
+
+        if bins.kind == "embedding":
+            return Embedding(scan=self, name=bins.name, dimension=bins.dimension).count(bins, chunk_s)
         return self._listed(bins, chunk_s) if bins.listed else self._binned(bins, chunk_s)
 
     def _binned(self, bins: ColumnProfile, chunk_s: float | None) -> Chunks:
@@ -164,7 +178,7 @@ class Scan:
         empty = f"sum(CASE WHEN d = {number(-grid.center)} THEN 1 ELSE 0 END)" if bins.kind == "text" else "0"
         sql = (
             f"SELECT chunk, floor({share} * {CELLS}), count(*), sum(d), {empty} FROM ("  # noqa: S608
-            f"SELECT {self._chunk(chunk_s)} AS chunk, {value} - {number(grid.center)} AS d "
+            f"SELECT {self.chunk(chunk_s)} AS chunk, {value} - {number(grid.center)} AS d "
             f"FROM {self.source.table}) AS numbers GROUP BY 1, 2"
         )
         return {
@@ -185,7 +199,7 @@ class Scan:
             "SELECT chunk, v, n, d, t FROM ("  # noqa: S608
             "SELECT chunk, v, n, count(v) OVER w AS d, sum(n) OVER w AS t, row_number() OVER ("
             f"PARTITION BY chunk ORDER BY CASE WHEN v IS NULL OR {listed} THEN 0 ELSE 1 END, n DESC, v) AS r "
-            f"FROM (SELECT {self._chunk(chunk_s)} AS chunk, {value} AS v, count(*) AS n "
+            f"FROM (SELECT {self.chunk(chunk_s)} AS chunk, {value} AS v, count(*) AS n "
             f"FROM {self.source.table} GROUP BY 1, 2) AS counted WINDOW w AS (PARTITION BY chunk)"
             f") AS ranked WHERE r <= {kept}"
         )
@@ -216,6 +230,11 @@ class Scan:
             other=total - nulls - sum(counts),
             fresh=fresh,
         )
+
+
+def _type_name(kind: Any) -> str:
+    """A type's name in lower case; for lists with that of their elements, for others without parameters."""
+    return str(kind).lower() if kind.id in ("list", "array") else str(kind.id)
 
 
 def digests(column: ColumnProfile, values: Sequence[str]) -> list[str]:
