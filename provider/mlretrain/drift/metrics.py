@@ -131,7 +131,12 @@ def new_category_share(sides: Sides) -> float:
 
 
 def projection(sides: Sides) -> float:
-    """The largest Kolmogorov–Smirnov distance among an embedding's norm and random projections."""
+    """The largest Kolmogorov–Smirnov distance among an embedding's norm and random projections.
+
+    Vectors of different dimensions have nothing in common.
+    """
+    if sides.reference.dimension != sides.current.dimension:
+        return 1.0
     parts = zip(sides.reference.parts, sides.current.parts, strict=True)
     return max((ks(Sides(p, q)) for p, q in parts if p.valued and q.valued), default=0.0)
 
@@ -139,8 +144,8 @@ def projection(sides: Sides) -> float:
 def centroid(sides: Sides) -> float:
     """How far the mean vector has moved, as a share of the reference's mean norm; at most 1."""
     reference, current = sides.reference, sides.current
-    if len(reference.centroid) != len(current.centroid) or not reference.parts:
-        return 1.0 if len(reference.centroid) != len(current.centroid) else 0.0
+    if reference.dimension != current.dimension:
+        return 1.0
     moved = math.dist(reference.centroid, current.centroid)
     return min(1.0, moved / (reference.parts[0].mean or 1.0)) if moved else 0.0
 

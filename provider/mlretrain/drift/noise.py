@@ -68,7 +68,9 @@ def sampling_noise(
         return _rate_noise(pooled_rate, _effective(reference.n, current.n), z)
     n = _effective(reference.valued, current.valued)
     if method == "projection":
-        return math.sqrt(math.log(2 * max(1, len(reference.parts)) / rate) / 2 / n)
+        pairs = zip(reference.parts, current.parts, strict=False)
+        coarse = max((resolution(p, q) for p, q in pairs), default=0.0)
+        return math.sqrt(math.log(2 * max(1, len(reference.parts)) / rate) / 2 / n) + coarse
     if method == "centroid":
         return _centroid_noise(reference, n, dkw)
     pair = group(align(reference, current))
@@ -162,7 +164,16 @@ def without(whole: ColumnProfile, chunk: ColumnProfile) -> ColumnProfile:
         counts=counts,
         other=whole.other - chunk.other,
         parts=tuple(without(a, b) for a, b in zip(whole.parts, chunk.parts, strict=True)),
+        centroid=_centroid_without(whole, chunk),
     )
+
+
+def _centroid_without(whole: ColumnProfile, chunk: ColumnProfile) -> tuple[float, ...]:
+    rest = whole.valued - chunk.valued
+    if not chunk.centroid or not rest:
+        return whole.centroid
+    weight = chunk.valued / rest
+    return tuple(a + weight * (a - b) for a, b in zip(whole.centroid, chunk.centroid, strict=True))
 
 
 def _effective(n: int, m: int) -> float:
@@ -170,12 +181,19 @@ def _effective(n: int, m: int) -> float:
 
 
 def _centroid_noise(reference: ColumnProfile, n: float, dkw: float) -> float:
-    """Half a dozen deviations of a mean vector's length around its expected one, as shares of the norm."""
+    """How far a mean vector of so many rows is from the true one, in mean norms.
+
+    Gaussian concentration (Tsirelson, Ibragimov & Sudakov 1976) with the whole variance, which is what the
+    mean square of the norm has beyond the square of the mean's, in place of that of its widest direction.
+    """
     norm = reference.parts[0] if reference.parts else None
     if norm is None or not norm.mean:
         return 0.0
-    spread = math.hypot(norm.mean, norm.sd or 0.0) / norm.mean
-    return spread * (1 + 2 * dkw) / math.sqrt(n)
+    # Folding may lengthen a mean vector by a tenth.
+    folded = len(reference.centroid) != reference.dimension
+    still = math.fsum(x * x for x in reference.centroid) * (0.8 if folded else 1.0)
+    variance = max(0.0, norm.mean**2 + (norm.sd or 0.0) ** 2 - still)
+    return math.sqrt(variance / n) * (1 + 2 * dkw) / norm.mean
 
 
 def _chi_squared_quantile(freedom: int, z: float) -> float:
