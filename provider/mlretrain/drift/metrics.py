@@ -1,6 +1,6 @@
 """How far two profiles of a column are apart: effect sizes, each finite, at least 0, and 0 on equal profiles.
 
-All but ``wasserstein`` and ``psi`` are at most 1. They work in the bins of the reference.
+All but the :data:`UNBOUNDED` are at most 1. They work in the bins of the reference.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ METHODS: Mapping[Kind, tuple[Method, ...]] = MappingProxyType(
     }
 )
 """The methods that mean something for each kind of column."""
+
+UNBOUNDED: tuple[Method, ...] = ("wasserstein", "psi")
 
 PSEUDO_COUNT = 0.5
 """Jeffreys' prior: an empty bin counts as half a row, in both profiles, so PSI has no infinities to floor."""

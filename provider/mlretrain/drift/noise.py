@@ -14,7 +14,7 @@ from statistics import NormalDist, fmean, median, stdev
 from types import MappingProxyType
 
 from mlretrain.drift.bins import align, group, resolution
-from mlretrain.drift.metrics import METHODS, Method, measure_all
+from mlretrain.drift.metrics import METHODS, UNBOUNDED, Method, measure_all
 from mlretrain.drift.profile import ColumnProfile, DriftProfile
 
 ERROR_RATE = 0.01
@@ -119,7 +119,7 @@ def learnt_noise(whole: ColumnProfile, chunks: Sequence[ColumnProfile]) -> dict[
     """
     methods = METHODS[whole.kind]
     seen = [measure_all(methods, without(whole, chunk), chunk) for chunk in chunks]
-    return {method: float(f"{_bound([each[method] for each in seen]):.6g}") for method in methods}
+    return {method: float(f"{_bound(method, [each[method] for each in seen]):.6g}") for method in methods}
 
 
 def of_two_windows(reference: DriftProfile, champion: DriftProfile) -> DriftProfile:
@@ -135,17 +135,20 @@ def of_two_windows(reference: DriftProfile, champion: DriftProfile) -> DriftProf
     return replace(reference, columns=tuple(columns), chunks=champion.chunks, chunk_rows=champion.chunk_rows)
 
 
-def _bound(seen: Sequence[float]) -> float:
-    """On the scale of square roots, where distances that chance makes are about symmetric.
+def _bound(method: Method, seen: Sequence[float]) -> float:
+    """Student's bound where effects that chance makes are about symmetric: on the scale of square roots, and
+    of the arcsines of these for effects that are at most 1, as shares are (Anscombe 1948).
 
-    Their long upper tail would exceed a bound made of the distances themselves two to three times as often.
+    The long upper tail of the effects themselves would exceed a bound two to three times as often as it says.
     """
     n = len(seen)
     if n < _FEWEST:
         return 2 * max(seen)
     quantile = _STUDENT[max(freedom for freedom in _STUDENT if freedom < n)]
-    roots = [math.sqrt(each) for each in seen]
-    return float((fmean(roots) + quantile * stdev(roots) * math.sqrt(1 + 1 / n)) ** 2)
+    shares = method not in UNBOUNDED
+    scaled = [math.asin(math.sqrt(min(1.0, each))) if shares else math.sqrt(each) for each in seen]
+    bound = fmean(scaled) + quantile * stdev(scaled) * math.sqrt(1 + 1 / n)
+    return math.sin(min(bound, math.pi / 2)) ** 2 if shares else bound * bound
 
 
 def without(whole: ColumnProfile, chunk: ColumnProfile) -> ColumnProfile:
