@@ -8,6 +8,7 @@ seen a cluster knows it again without knowing anything about the rest.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -60,44 +61,34 @@ def separate(
     rows = encode(first, second)
     if isinstance(rows, str):
         return rows
-    random = np.random.default_rng(seed)
-    aucs, variances, drops = [], [], []
-    for model, fold in _fitted(rows, seed):
-        values, truth = rows.values[fold], rows.second[fold] == 1
-        auc, variance = delong(model.decision_function(values), truth)
-        aucs.append(auc)
-        variances.append(variance)
-        if explain:
-            drops.append([auc - each for each in _permuted(model, values, truth, random)])
-    auc = float(np.mean(aucs))
-    reach = NormalDist().inv_cdf((1 + confidence) / 2) * float(np.sqrt(np.sum(variances))) / FOLDS
-    return Separation(
-        auc=round(auc, 6),
-        low=round(max(0.0, auc - reach), 6),
-        high=round(min(1.0, auc + reach), 6),
-        columns=_telling(rows.names, drops) if explain and auc - reach > 0.5 else (),
-    )
+    with _one_thread():
+        judges = [_Judge.fitted(rows, fold, seed) for fold in range(FOLDS)]
+        aucs, variances = zip(*(each.auc() for each in judges), strict=True)
+        auc = float(np.mean(aucs))
+        reach = NormalDist().inv_cdf((1 + confidence) / 2) * float(np.sqrt(np.sum(variances))) / FOLDS
+        tells = explain and auc - reach > 0.5
+        return Separation(
+            auc=round(auc, 6),
+            low=round(max(0.0, auc - reach), 6),
+            high=round(min(1.0, auc + reach), 6),
+            columns=_telling(rows.names, judges, np.random.default_rng(seed)) if tells else (),
+        )
 
 
-def _telling(names: list[str], drops: list[list[float]]) -> tuple[str, ...]:
-    """The columns that are worth telling beside the most telling one."""
-    means = {name: round(sum(each) / FOLDS, 6) for name, *each in zip(names, *drops, strict=True)}
-    ranked = sorted(means, key=lambda name: (-means[name], name))[:TOLD]
-    return tuple(name for name in ranked if means[name] > max(0.0, _WORTH * means[ranked[0]]))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Judge:
+    """A classifier and the rows that it has not seen, with the side that each is of."""
 
+    model: Any
+    values: Floats
+    truth: NDArray[np.bool_]
 
-def _fitted(rows: Rows, seed: int) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
-    """A classifier for each fold, fitted on the others.
-
-    One thread: sums then have one order, and on a busy machine several wait for each other.
-    """
-    try:
+    @classmethod
+    def fitted(cls, rows: Rows, fold: int, seed: int) -> _Judge:
+        """One that was fitted on all folds but this one."""
         from sklearn.ensemble import HistGradientBoostingClassifier
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise MissingExtra.of("scikit-learn", "all") from error
-    for each in range(FOLDS):
-        fold = rows.folds == each
+
+        unseen = rows.folds == fold
         model = HistGradientBoostingClassifier(
             max_iter=50,
             max_leaf_nodes=15,
@@ -105,19 +96,37 @@ def _fitted(rows: Rows, seed: int) -> Iterator[tuple[Any, NDArray[np.bool_]]]:
             early_stopping=False,
             random_state=seed,
         )
-        with threadpool_limits(limits=1, user_api="openmp"):
-            model.fit(rows.values[~fold], rows.second[~fold])
-            yield model, fold
+        model.fit(rows.values[~unseen], rows.second[~unseen])
+        return cls(model=model, values=rows.values[unseen], truth=rows.second[unseen] == 1)
+
+    def auc(self) -> tuple[float, float]:
+        """The AUC on these rows, and its variance."""
+        return delong(self.model.decision_function(self.values), self.truth)
+
+    def fall(self, column: int, random: np.random.Generator) -> float:
+        """By how much the AUC falls when the values of a column are shuffled."""
+        values = self.values.copy()
+        random.shuffle(values[:, column])
+        return self.auc()[0] - delong(self.model.decision_function(values), self.truth)[0]
 
 
-def _permuted(
-    model: Any, values: Floats, truth: NDArray[np.bool_], random: np.random.Generator
-) -> Iterator[float]:
-    """The AUC with each column's values shuffled."""
-    for i in range(values.shape[1]):
-        shuffled = values.copy()
-        random.shuffle(shuffled[:, i])
-        yield delong(model.decision_function(shuffled), truth)[0]
+def _telling(names: list[str], judges: list[_Judge], random: np.random.Generator) -> tuple[str, ...]:
+    """The columns without whose values the AUC falls most, those that are worth telling."""
+    falls = {name: sum(judge.fall(i, random) for judge in judges) for i, name in enumerate(names)}
+    ranked = sorted(falls, key=lambda name: (-round(falls[name], 6), name))[:TOLD]
+    return tuple(name for name in ranked if falls[name] > max(0.0, _WORTH * falls[ranked[0]]))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums then have one order, and on a busy machine no thread waits for another."""
+    try:
+        import sklearn  # noqa: F401
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise MissingExtra.of("scikit-learn", "all") from error
+    with threadpool_limits(limits=1, user_api="openmp"):
+        yield
 
 
 def delong(scores: Floats, truth: NDArray[np.bool_]) -> tuple[float, float]:
