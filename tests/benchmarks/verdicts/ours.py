@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlretrain.drift.policy import DriftPolicy, compare
@@ -34,11 +35,21 @@ def reference_profile(
 
 
 def judge(
-    con: DuckDBPyConnection, reference: DriftProfile, columns: Mapping[str, Array], policy: DriftPolicy
-) -> DriftReport:
-    """The report on a window."""
+    con: DuckDBPyConnection,
+    reference: DriftProfile,
+    columns: Mapping[str, Array],
+    policy: DriftPolicy,
+    *,
+    together: bool,
+) -> list[DriftReport]:
+    """The report on a window; or, unless columns are judged together, on each as a data set of its own."""
     window = build_profile(con, con.from_arrow(table(columns, span_s=1)), exclude=["t"], reference=reference)
-    return compare(reference, window, policy)
+    if together:
+        return [compare(reference, window, policy)]
+    return [
+        compare(replace(reference, columns=(one,)), replace(window, columns=(other,)), policy)
+        for one, other in zip(reference.columns, window.columns, strict=True)
+    ]
 
 
 def table(columns: Mapping[str, Array], *, span_s: int) -> Any:

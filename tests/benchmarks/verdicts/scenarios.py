@@ -26,6 +26,7 @@ class Scenario:
     """Columns of one sort.
 
     :param draw: of a generator, rows of a window, windows and columns; numbers, or codes of categories.
+    :param together: whether the columns depend on each other, and so are one data set; else each is one.
     :param categories: how many there are; 0 for numbers.
     :param window_s: seconds of data time in a window.
     """
@@ -34,6 +35,7 @@ class Scenario:
     draw: Draw
     categories: int = 0
     window_s: int = WEEK_S
+    together: bool = False
 
 
 def normal(random: Generator, rows: int, windows: int, columns: int) -> Iterator[Array]:
@@ -86,9 +88,9 @@ def shops(random: Generator, rows: int, windows: int, columns: int) -> Iterator[
     """Forty shops with means of their own; how much each of them sells changes from week to week."""
     import numpy as np
 
-    share = random.gamma(4.0, size=(windows, 40))
-    shop = np.concatenate([random.choice(40, rows, p=week / week.sum()) for week in share])
     for _ in range(columns):
+        share = random.gamma(4.0, size=(windows, 40))
+        shop = np.concatenate([random.choice(40, rows, p=week / week.sum()) for week in share])
         yield random.standard_normal(40)[shop] + random.standard_normal(rows * windows)
 
 
@@ -97,9 +99,9 @@ def weekdays(random: Generator, rows: int, windows: int, columns: int) -> Iterat
     import numpy as np
 
     total = rows * windows
-    weekend = _spread((np.arange(windows) + random.integers(7)) % 7 >= 5, total)
     hour = np.sin(np.arange(total) * (2 * np.pi / rows))
     for _ in range(columns):
+        weekend = _spread((np.arange(windows) + random.integers(7)) % 7 >= 5, total)
         yield 0.5 * weekend + hour + random.standard_normal(total)
 
 
@@ -148,8 +150,8 @@ SCENARIOS = (
     Scenario(name="days", draw=days),
     Scenario(name="shops", draw=shops),
     Scenario(name="weekdays, windows of a day", draw=weekdays, window_s=DAY_S),
-    Scenario(name="one factor", draw=one_factor),
-    Scenario(name="one factor, days", draw=partial(one_factor, by_day=0.3)),
+    Scenario(name="one factor", draw=one_factor, together=True),
+    Scenario(name="one factor, days", draw=partial(one_factor, by_day=0.3), together=True),
     *(
         Scenario(name=f"{many} categories, {name}", draw=partial(draw, many=many), categories=many)
         for many in (50, 100, 500)

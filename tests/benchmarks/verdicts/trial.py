@@ -59,8 +59,9 @@ def run(trial: Trial) -> tuple[Trial, Outcome]:
         change = (CATEGORICAL if scenario.categories else NUMERIC)[name]
         rest = {key: column[-trial.rows :] for key, column in columns.items()}
         window = {key: change(random, column) if change else column for key, column in rest.items()}
-        report = ours.judge(con, profile, window, POLICY)
-        outcome[OURS, name] = one_report((each.drifted for each in report.columns), report.verdict)
+        reports = ours.judge(con, profile, window, POLICY, together=scenario.together)
+        tallies = (one_report((each.drifted for each in one.columns), one.verdict) for one in reports)
+        outcome[OURS, name] = sum(tallies, Tally())
         for rule in trial.rules:
             outcome[rule, name] = _by_rule(rule, reference, window, trial, scenario)
     con.close()
