@@ -125,7 +125,8 @@ def build_profile(
 ) -> DriftProfile:
     """The profile of a relation, in bounded memory; every column is read once, or thrice without a reference.
 
-    The same rows in any order give the same counts. Columns of nested or binary types are left out.
+    The same rows in any order give the same counts. Columns of binary types are left out, and of nested types
+    all but lists of floats, which are embeddings.
 
     :param include: the columns to profile; all if left out. ``time_column`` is never profiled.
     :param time_column: gives ``start`` and ``end``.
