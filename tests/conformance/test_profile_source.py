@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 from mlretrain.data.read import connect
 from mlretrain.drift.dialect import POSTGRES
-from mlretrain.drift.profile import ColumnProfile, DriftProfile, profile_source
+from mlretrain.drift.profile import ColumnProfile, DriftProfile, merge, profile_source
 from mlretrain.drift.table import CursorTable, DuckdbTable, Table, open_duckdb, quoted
 from mlretrain.errors import ConfigError, InvalidInput
 from mlretrain.wire import canonical
@@ -215,6 +216,16 @@ def test_noise_is_learnt_alike_from_time_chunks(parquet: Table, table: Table) ->
     found = profile(table, chunk_s=DAY_S)
     check(found, profile(parquet, chunk_s=DAY_S))
     assert (found.chunks, found.chunk_rows) == (17, 1440)
+
+
+def test_windows_merge_to_the_whole(table: Table) -> None:
+    whole = profile(table)
+    ends = [None, *(START + timedelta(days=days) for days in (1, 6, 11)), None]
+    parts = [profile(table, *window, reference=whole) for window in pairwise(ends)]
+    for one, other in zip(merge(parts).columns, whole.columns, strict=True):
+        assert (one.cells, one.counts, one.nulls, one.nonfinite, one.other) == (
+            (other.cells, other.counts, other.nulls, other.nonfinite, other.other)
+        )
 
 
 def test_an_empty_window_has_a_profile(parquet: Table, table: Table) -> None:
