@@ -53,19 +53,23 @@ def unchanged(rows: int, repeats: int) -> Iterator[Trial]:
 
 
 def changed(rows: int, repeats: int, *, alone: bool) -> Iterator[Trial]:
-    """Every change, judged by every rule; ``alone``: a reference of one window and without time."""
-    rules = tuple(rule for rule in RULES if rule != LEARNT or not alone)
-    for seed in range(max(1, repeats // (100 if rows > LARGE else 20))):
+    """Every change, judged by every rule; ``alone``: a reference of one window and without time.
+
+    Beyond :data:`LARGE` rows other rules, which sort them, judge few data sets of one window, and no larger ones.
+    """
+    large = rows > LARGE
+    rules = [rule for rule in RULES if not (alone and rule == LEARNT) and not (large and not alone)]
+    for seed in range(max(1, repeats // (100 if large and alone else 20))):
         for name in PLAIN:
             yield Trial(
                 scenario=name,
                 rows=rows,
                 seed=seed,
-                columns=1 if rows > LARGE else 2,
+                columns=1 if large and alone else 2,
                 changes=tuple(CATEGORICAL if named(name).categories else NUMERIC),
                 windows=1 if alone else WINDOWS,
                 timed=not alone,
-                rules=rules,
+                rules=tuple(rules),
             )
 
 

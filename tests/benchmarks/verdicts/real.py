@@ -100,7 +100,7 @@ CASES = (
     Case(name="flights, weeks after the first 90 days", rows=flights, reference=90, window=7),
     Case(name="flights, weeks after the 90 days before", rows=flights, reference=90, window=7, moving=True),
     Case(name="flights, four weeks after the first 90 days", rows=flights, reference=90, window=28),
-    Case(name="bicycles, four weeks after 112 days", rows=bikes, reference=112, window=28, min_rows=500),
+    Case(name="bicycles, weeks after the first 112 days", rows=bikes, reference=112, window=7, min_rows=100),
     Case(name="people, years after 2015", rows=people, reference=365, window=365, learnt=False),
 )
 
