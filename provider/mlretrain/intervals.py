@@ -25,19 +25,28 @@ Interval = tuple[float, float, float]
 """``(estimate, low, high)``; ``nan`` where it is not defined."""
 
 
-def time_blocks(seconds: Array) -> Array | None:
-    """The block of each row, from 0: the longest span of :data:`SPANS_S`, aligned in UTC, of which there are
-    :data:`LEAST_BLOCKS`; ``None`` if even minutes are fewer, where time tells nothing.
+def block_span(seconds: Array) -> float | None:
+    """The longest of :data:`SPANS_S` of which there are :data:`LEAST_BLOCKS`; ``None`` if even minutes are
+    fewer, where time tells nothing.
 
-    :param seconds: since 1970; ``nan`` where unknown: those rows are one block more.
+    :param seconds: each row's time since 1970; ``nan`` where unknown.
     """
     import numpy as np
 
-    for span in SPANS_S:
-        names, blocks = np.unique(np.floor(seconds / span), return_inverse=True)
-        if len(names) >= LEAST_BLOCKS:
-            return blocks
-    return None
+    enough = (span for span in SPANS_S if len(np.unique(np.floor(seconds / span))) >= LEAST_BLOCKS)
+    return next(enough, None)
+
+
+def time_blocks(seconds: Array, span: float | None = None) -> Array | None:
+    """The block of each row, from 0, aligned in UTC; rows of unknown time are one block more.
+
+    :param seconds: each row's time since 1970; ``nan`` where unknown.
+    :param span: of a block, in seconds; none: :func:`block_span`, and ``None`` if there is none.
+    """
+    import numpy as np
+
+    span = span or block_span(seconds)
+    return None if span is None else np.unique(np.floor(seconds / span), return_inverse=True)[1]
 
 
 def score_interval(

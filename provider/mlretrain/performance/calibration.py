@@ -7,10 +7,10 @@ estimate of performance without labels possible.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlretrain.intervals import draws
+from mlretrain.intervals import block_span, draws, time_blocks
 from mlretrain.scoring import Array
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Calibration:
     :param scores: the mean score of each bin.
     :param shares: the share of positives in it.
     :param drawn: ``shares`` as other draws of the holdout would have given them.
+    :param shift: how far blocks of time are from the map, beyond chance: a standard deviation in logits.
+    :param shift_s: the length of these blocks, in seconds.
     :param reason: why there is no map.
     """
 
@@ -52,6 +54,8 @@ class Calibration:
     scores: tuple[float, ...] = ()
     shares: tuple[float, ...] = ()
     drawn: tuple[tuple[float, ...], ...] = ()
+    shift: float = 0.0
+    shift_s: float | None = None
     reason: str | None = None
 
     def probability(self, scores: Array, shares: Sequence[float] | None = None) -> Array:
@@ -69,13 +73,13 @@ class Calibration:
 
 
 def calibrate(
-    served: Sequence[Any], predictions: Predictions, truth: Array, *, blocks: Array | None, seed: int
+    served: Sequence[Any], predictions: Predictions, truth: Array, *, seconds: Array | None, seed: int
 ) -> Calibration:
     """What the holdout tells about a model.
 
     :param served: the log's column ``prediction`` for the holdout's rows.
     :param predictions: what the model says of them in full.
-    :param blocks: the cluster of each row, as :func:`~mlretrain.intervals.draws` takes them.
+    :param seconds: each row's time since 1970, if it has one.
     """
     import numpy as np
 
@@ -91,7 +95,9 @@ def calibrate(
     sizes = np.bincount(bins)
     centres = np.bincount(bins, scores) / sizes
     shares = np.bincount(bins, positive) / sizes
-    return Calibration(
+    span = None if seconds is None else block_span(seconds)
+    blocks = time_blocks(seconds, span) if span else None
+    learnt = Calibration(
         served=kind,
         classes=classes,
         rows=len(truth),
@@ -99,6 +105,12 @@ def calibrate(
         scores=_rounded(centres),
         shares=_rounded(_rising(shares, sizes)),
         drawn=tuple(_drawn(bins, positive, blocks, seed)),
+        shift_s=span,
+    )
+    return (
+        learnt
+        if blocks is None
+        else replace(learnt, shift=_shift(learnt.probability(scores), positive, blocks))
     )
 
 
@@ -163,6 +175,20 @@ def _drawn(bins: Array, positive: Array, blocks: Array | None, seed: int) -> Ite
             sizes = np.bincount(bins, weight)
             hits = np.bincount(bins, weight * positive)
             yield _rounded(_rising(np.divide(hits, sizes, out=np.zeros_like(hits), where=sizes > 0), sizes))
+
+
+def _shift(likely: Array, positive: Array, blocks: Array) -> float:
+    """The standard deviation between blocks of how far, in logits, their positives are from ``likely``, less
+    what chance explains (DerSimonian & Laird, Controlled Clinical Trials 7, 1986).
+    """
+    import numpy as np
+
+    weights = np.bincount(blocks, likely * (1 - likely))
+    excess = np.bincount(blocks, positive - likely)[weights > 0]
+    weights = weights[weights > 0]
+    total = weights.sum()
+    spread = (excess**2 / weights).sum() - excess.sum() ** 2 / total - (len(weights) - 1)
+    return round(float(np.sqrt(max(0.0, spread / (total - (weights**2).sum() / total)))), _DIGITS)
 
 
 def _rising(shares: Array, sizes: Array) -> Array:

@@ -143,7 +143,7 @@ def _estimated(answers: Answers, policy: PerformancePolicy, champion: Champion, 
     scores = probabilities(rows.predictions)
     blocks = None if rows.seconds is None else time_blocks(rows.seconds)
     value, low, high = estimate(
-        policy.metric, scores, calibration, confidence=policy.confidence, seed=seed, blocks=blocks
+        policy.metric, scores, calibration, confidence=policy.confidence, seed=seed, seconds=rows.seconds
     )
     return _Found(
         basis="estimate",

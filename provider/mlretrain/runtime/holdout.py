@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 class HeldOut:
     """Rows with their truth.
 
-    :param blocks: the block of time that each row belongs to; ``None`` where times are not known.
+    :param seconds: each row's time since 1970; ``None`` where times are not known.
+    :param blocks: the block of time that each row belongs to, if time tells anything.
     """
 
     rows: pd.DataFrame
     truth: Array
+    seconds: Array | None
     blocks: Array | None
 
     def __len__(self) -> int:
@@ -71,13 +73,14 @@ def read_holdout(
             where="evaluate.slices" if target in rows.columns else "data.target",
             allowed=", ".join(map(str, rows.columns)),
         )
-    blocks = _blocks(rows[time_column]) if time_column in rows.columns else None
-    return HeldOut(rows=rows, truth=rows[target].to_numpy(), blocks=blocks)
+    seconds = _seconds(rows[time_column]) if time_column in rows.columns else None
+    blocks = None if seconds is None else time_blocks(seconds)
+    return HeldOut(rows=rows, truth=rows[target].to_numpy(), seconds=seconds, blocks=blocks)
 
 
-def _blocks(column: pd.Series) -> Array | None:
+def _seconds(column: pd.Series) -> Array:
     import numpy as np
     import pandas as pd
 
     times = pd.to_datetime(column, utc=True, errors="coerce")
-    return time_blocks(np.asarray((times - pd.Timestamp(0, tz="UTC")).dt.total_seconds(), dtype=float))
+    return np.asarray((times - pd.Timestamp(0, tz="UTC")).dt.total_seconds(), dtype=float)

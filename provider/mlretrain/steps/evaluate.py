@@ -228,7 +228,7 @@ def _calibration(config: Config, ctx: StepContext, holdout: HeldOut, candidate: 
         candidate.served,
         candidate.predictions,
         holdout.truth,
-        blocks=holdout.blocks,
+        seconds=holdout.seconds,
         seed=ctx.request.seed,
     )
 

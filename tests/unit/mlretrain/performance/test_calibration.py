@@ -21,7 +21,7 @@ def learn(scores: Array, truth: Array, classes: tuple[Any, ...] = (0, 1), **give
     predictions = Predictions(
         values=labels, probabilities=np.stack([1 - scores, scores], axis=1), classes=classes
     )
-    return calibrate(scores.tolist(), predictions, truth, **({"blocks": None, "seed": 0} | given))
+    return calibrate(scores.tolist(), predictions, truth, **({"seconds": None, "seed": 0} | given))
 
 
 @pytest.fixture
@@ -71,10 +71,23 @@ def test_a_few_distinct_scores_are_bins_of_their_own(random: np.random.Generator
 
 def test_draws_in_blocks_know_less(random: np.random.Generator) -> None:
     day = np.repeat(np.arange(20), 100)
+    times = day * 86_400.0
     scores = random.random(2000)
     truth = (random.random(2000) < np.clip(scores + random.normal(0, 0.2, 20)[day], 0, 1)).astype(int)
-    spread = [np.std(learn(scores, truth, blocks=each).drawn, axis=0).mean() for each in (None, day)]
+    spread = [np.std(learn(scores, truth, seconds=each).drawn, axis=0).mean() for each in (None, times)]
     assert spread[1] > 1.5 * spread[0]
+
+
+def test_days_that_are_off_the_map_beyond_chance_are_noticed(random: np.random.Generator) -> None:
+    day, logit = np.repeat(np.arange(30), 300), random.normal(0, 1, 9000)
+    scores, shocks = 1 / (1 + np.exp(-logit)), random.normal(0, 0.5, 30)
+    alike = (random.random(9000) < scores).astype(int)
+    apart = (random.random(9000) < 1 / (1 + np.exp(-(logit + shocks[day])))).astype(int)
+    assert learn(scores, alike, seconds=day * 86_400.0).shift < 0.1
+    found = learn(scores, apart, seconds=day * 86_400.0)
+    assert found.shift == pytest.approx(shocks.std(), abs=0.1)
+    assert found.shift_s == 86_400
+    assert learn(scores, apart).shift == 0
 
 
 def test_text_classes(random: np.random.Generator) -> None:
@@ -129,7 +142,7 @@ THREE = np.array([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2]] * 200)
 def test_what_the_log_will_hold_is_recognised(
     served: list[Any], predictions: Predictions, truth: list[Any], means: str, reason: str | None
 ) -> None:
-    found = calibrate(served, predictions, np.asarray(truth), blocks=None, seed=0)
+    found = calibrate(served, predictions, np.asarray(truth), seconds=None, seed=0)
     assert found.served == means
     assert (found.reason is None) if reason is None else (reason in str(found.reason))
     assert bool(found.drawn) == (reason is None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlretrain.errors import ConfigError
 from mlretrain.performance.calibration import Calibration
-from mlretrain.performance.estimate import ESTIMABLE, estimate, expected
+from mlretrain.performance.estimate import ESTIMABLE, _shifted, estimate, expected
 from mlretrain.scoring import Array, Predictions, score
 
 from .test_calibration import learn
@@ -49,6 +51,36 @@ def test_intervals_hold_as_often_as_they_say() -> None:
         _, low, high = estimate("roc_auc", scores, calibration, confidence=0.9, seed=seed)
         hits += low <= score(["roc_auc"], truth, Predictions(values=scores))["roc_auc"] <= high
     assert hits >= 50
+
+
+def _days(random: np.random.Generator, days: int) -> tuple[Array, Array, Array]:
+    """Scores, labels and times; all rows of a day are a little likelier, or less likely, than they look."""
+    day, logit = np.repeat(np.arange(days), 200), random.normal(-1.5, 1, days * 200)
+    moved = logit + random.normal(0, 0.6, days)[day]
+    truth = (random.random(days * 200) < 1 / (1 + np.exp(-moved))).astype(int)
+    return 1 / (1 + np.exp(-logit)), truth, day * 86_400.0
+
+
+def test_days_that_differ_make_the_interval_wider() -> None:
+    random, hits = np.random.default_rng(6), {"with": 0, "without": 0}
+    for seed in range(60):
+        scores, truth, seconds = _days(random, 40)
+        calibration = learn(scores, truth, seconds=seconds)
+        scores, truth, seconds = _days(random, 7)
+        value = score(["log_loss"], truth, Predictions(values=scores))["log_loss"]
+        for name, known in (("with", calibration), ("without", replace(calibration, shift=0.0))):
+            _, low, high = estimate("log_loss", scores, known, confidence=0.9, seed=seed, seconds=seconds)
+            hits[name] += low <= value <= high
+    assert hits["with"] >= 50 > hits["without"]
+
+
+@pytest.mark.parametrize("shift", [0.3, 0.8])
+def test_moves_leave_the_mean_where_it_was(shift: float) -> None:
+    likely = np.tile([0.0, 0.05, 0.3, 0.5, 0.9, 1.0], (20_000, 1))
+    with np.errstate(divide="ignore"):
+        moved = _shifted(likely, shift, np.zeros(6, dtype=int), np.random.default_rng(1))
+    assert moved.mean(axis=0) == pytest.approx(likely[0], abs=0.01)
+    assert np.corrcoef(moved[:, 2], moved[:, 4])[0, 1] > 0.8
 
 
 def test_what_equal_scores_mean_may_change_unseen() -> None:

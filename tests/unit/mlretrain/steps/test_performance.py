@@ -72,7 +72,7 @@ def champion(tmp_path: Path) -> dict[str, str]:
         probabilities=np.stack([1 - probability, probability], axis=1),
         classes=(0, 1),
     )
-    calibration = calibrate(probability.tolist(), predictions, late, blocks=None, seed=0)
+    calibration = calibrate(probability.tolist(), predictions, late, seconds=None, seed=0)
     return {
         "version": "3",
         "evaluation_uri": _put(tmp_path / "evaluation.json", evaluation),
