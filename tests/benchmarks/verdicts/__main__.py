@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -55,7 +56,7 @@ def unchanged(rows: int, repeats: int) -> Iterator[Trial]:
 def changed(rows: int, repeats: int, *, alone: bool) -> Iterator[Trial]:
     """Every change, judged by every rule; ``alone``: a reference of one window and without time.
 
-    Beyond :data:`LARGE` rows other rules, which sort them, judge few data sets of one window, and no larger ones.
+    Beyond :data:`LARGE` rows other rules, which sort, judge a few data sets of one window, and no others.
     """
     large = rows > LARGE
     rules = [rule for rule in RULES if not (alone and rule == LEARNT) and not (large and not alone)]
@@ -81,18 +82,25 @@ PARTS: dict[str, Callable[[int, int], Iterator[Trial]]] = {
 
 
 def measure(trials: Sequence[Trial], processes: int) -> Totals:
-    """Run them all, and add up."""
+    """Run them, first those of the lowest seeds, and add up; Ctrl-C keeps what is there."""
     totals: Totals = defaultdict(Tally)
-    started = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for number, (trial, outcome) in enumerate(pool.imap_unordered(run, trials, chunksize=4), 1):
-            for (rule, change), tally in outcome.items():
-                totals[trial.scenario, trial.rows, trial.windows, rule, change] += tally
-            if sys.stderr.isatty():
-                spent = time.monotonic() - started
-                print(f"\r{number} of {len(trials)} trials, {spent:.0f} s", end="", file=sys.stderr)
-    print(f"{len(trials)} trials in {time.monotonic() - started:.0f} s", file=sys.stderr)
+    started, number = time.monotonic(), 0
+    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, _IGNORED) as pool:
+        try:
+            for trial, outcome in pool.imap_unordered(run, sorted(trials, key=lambda each: each.seed)):
+                number += 1
+                for (rule, change), tally in outcome.items():
+                    totals[trial.scenario, trial.rows, trial.windows, rule, change] += tally
+                if sys.stderr.isatty():
+                    spent = time.monotonic() - started
+                    print(f"\r{number} of {len(trials)} trials, {spent:.0f} s", end="", file=sys.stderr)
+        except KeyboardInterrupt:
+            pool.terminate()
+    print(f"{number} of {len(trials)} trials in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return totals
+
+
+_IGNORED = (signal.SIGINT, signal.SIG_IGN)
 
 
 def print_rules(totals: Totals, rows: Sequence[int], windows: int, scenario: str) -> None:
