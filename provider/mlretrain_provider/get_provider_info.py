@@ -50,6 +50,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "ML Retrain",
                 "python-modules": [
+                    "mlretrain_provider.hooks.database",
                     "mlretrain_provider.hooks.mlflow",
                     "mlretrain_provider.hooks.model_server",
                     "mlretrain_provider.hooks.storage",
