@@ -31,7 +31,7 @@ _ANSWERS = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleConfig:
-    """How many training rows are kept, and the features that are left out of them."""
+    """How many training rows are kept, and the features that are left out, beside the sensitive ones."""
 
     rows: int = ROWS
     exclude: tuple[str, ...] = ()
@@ -175,7 +175,8 @@ def _sample(config: Config, wanted: SampleConfig, rows: Rows, ctx: StepContext) 
     from mlretrain.drift.sample import Sample, draw, to_parquet
 
     train = rows.labelled.filter(rows.parts.train_where)
-    columns = [each for each in rows.features if each not in wanted.exclude]
+    unseen = (*wanted.exclude, *config.sensitive)
+    columns = [each for each in rows.features if each not in unseen]
     table = draw(train, columns, rows=wanted.rows, time_column=rows.time_column)
     noise: tuple[float, ...] = ()
     if rows.time_column and config.chunk_s:
