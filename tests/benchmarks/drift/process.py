@@ -45,7 +45,7 @@ def measure(command: Sequence[str], *, memory: int = MEMORY, timeout_s: float = 
             if pid:
                 break
             if not failure and (_resident(child.pid) > memory or wall > timeout_s):
-                failure = f"over {timeout_s:.0f} s" if wall > timeout_s else f"over {memory / 1e9:.0f} GB"
+                failure = f"over {timeout_s:.0f} s" if wall > timeout_s else f"over {memory / 1e9:g} GB"
                 child.kill()
             time.sleep(POLL_S if wall > 1 else POLL_S / 10)
         child.returncode = os.waitstatus_to_exitcode(status)

@@ -108,7 +108,7 @@ def print_rules(totals: Totals, rows: Sequence[int], windows: int, scenario: str
     changes = tuple(CATEGORICAL if named(scenario).categories else NUMERIC)
     print(f"\n**{scenario}**, the reference is {windows} × the window; share of columns flagged: ", end="")
     print(" / ".join(changes))
-    print(f"\n| rule | {' | '.join(f'n = {each:.0e}' for each in rows)} |\n|---|{'---|' * len(rows)}")
+    print(f"\n{_head('rule', rows)}")
     for rule in (*RULES, OURS):
         cells = []
         for n in rows:
@@ -120,32 +120,35 @@ def print_rules(totals: Totals, rows: Sequence[int], windows: int, scenario: str
 
 def print_unchanged(totals: Totals, rows: Sequence[int], windows: int) -> None:
     """A line for each scenario: ours by rows, then what others flag."""
-    print(
-        "\nUnchanged data, mlretrain: false verdicts on the data set (upper end of Wilson's 95 % interval);"
-    )
+    print("\nUnchanged data, mlretrain: false verdicts on data sets (upper end of Wilson's 95 % interval);")
     print("share of columns flagged falsely\n")
-    print(f"| data | {' | '.join(f'n = {each:.0e}' for each in rows)} |\n|---|{'---|' * len(rows)}")
+    print(_head("data", rows))
     for scenario in SCENARIOS:
-        cells = []
-        for n in rows:
-            tally = totals.get((scenario.name, n, windows, OURS, NONE), Tally())
-            bound = 100 * wilson_upper(tally.drift, tally.reports)
-            cells.append(f"{tally.drift} of {tally.reports} (≤ {bound:.2g} %); {tally.column_rate:.2g}")
-        print(f"| {scenario.name} | {' | '.join(cells)} |")
-    for n in rows:
-        every = [totals.get((each.name, n, windows, OURS, NONE), Tally()) for each in SCENARIOS]
-        tally = sum(every, Tally())
-        bound = 100 * wilson_upper(tally.drift, tally.reports)
-        print(f"\nAll at n = {n:.0e}: {tally.drift} of {tally.reports} data sets (≤ {bound:.2g} %)", end="")
-    print("\n\nUnchanged data, other rules: share of columns flagged falsely\n")
-    print(f"| data, n | {' | '.join(RULES)} |")
-    print(f"|---|{'---|' * len(RULES)}")
+        seen = [totals.get((scenario.name, n, windows, OURS, NONE), Tally()) for n in rows]
+        print(f"| {scenario.name} | {' | '.join(_false_verdicts(each) for each in seen)} |")
+    every = [
+        sum((totals.get((each.name, n, windows, OURS, NONE), Tally()) for each in SCENARIOS), Tally())
+        for n in rows
+    ]
+    print(f"| all | {' | '.join(_false_verdicts(each) for each in every)} |")
+    print("\nUnchanged data, other rules: share of columns flagged falsely, by rows of a window\n")
+    print(f"| data | rows | {' | '.join(RULES)} |\n|---|---|{'---|' * len(RULES)}")
     for scenario in SCENARIOS:
         for n in rows:
-            seen = [totals.get((scenario.name, n, windows, rule, NONE)) for rule in RULES]
-            if any(seen):
-                rates = " | ".join(f"{tally.column_rate:.2g}" if tally else "" for tally in seen)
-                print(f"| {scenario.name}, {n:.0e} | {rates} |")
+            found = [totals.get((scenario.name, n, windows, rule, NONE)) for rule in RULES]
+            if any(found):
+                rates = " | ".join(f"{tally.column_rate:.2g}" if tally else "" for tally in found)
+                print(f"| {scenario.name} | {n:,} | {rates} |")
+
+
+def _false_verdicts(tally: Tally) -> str:
+    bound = 100 * wilson_upper(tally.drift, tally.reports)
+    counted = f"{tally.drift} of {tally.reports} (≤ {bound:.2g} %); {tally.column_rate:.2g}"
+    return counted if tally.reports else ""
+
+
+def _head(first: str, rows: Sequence[int]) -> str:
+    return f"| {first} | {' | '.join(f'n = {each:,}' for each in rows)} |\n|---|{'---|' * len(rows)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

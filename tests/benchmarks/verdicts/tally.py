@@ -46,9 +46,9 @@ def one_report(flags: Iterable[bool], verdict: str) -> Tally:
     seen = list(flags)
     return Tally(
         reports=1,
-        drift=verdict == "drift",
-        unknown=verdict == "unknown",
-        alarmed=any(seen),
+        drift=int(verdict == "drift"),
+        unknown=int(verdict == "unknown"),
+        alarmed=int(any(seen)),
         flagged=sum(seen),
         columns=len(seen),
     )
