@@ -170,13 +170,16 @@ def _report(
         else f"estimated without labels ({why_not})"
     )
     required = requirement(policy, champion.own)
+    exact = Score(value=found.score.value, low=found.score.value, high=found.score.value)
+    misses = worse_than_allowed(policy, exact, champion.own and Score(value=champion.own.value))
+    doubt = ", missed within the margin of chance" if misses and not violated else ""
     return PerformanceReport(
         verdict="unknown" if violated is None else "violated" if violated else "fine",
         basis=found.basis,
         value=found.score.value,
         low=found.score.low,
         high=found.score.high,
-        summary=f"{policy.metric} {spell(found.score)} {basis}, required {required}",
+        summary=f"{policy.metric} {spell(found.score)} {basis}, required {required}{doubt}",
         notes=(*found.notes, *_left_out(counts), *champion.notes),
         metrics=found.metrics,
         groups=found.groups,

@@ -12,9 +12,9 @@ from mlretrain.verdict import number
 
 _VERDICTS: Mapping[Verdict, tuple[str, Tone]] = MappingProxyType(
     {
-        "violated": ("The champion is not good enough", "bad"),
-        "fine": ("The champion is good enough", "good"),
-        "unknown": ("Nobody knows how good the champion is", "neutral"),
+        "violated": ("The answers are worse than allowed", "bad"),
+        "fine": ("The answers are not worse than allowed", "good"),
+        "unknown": ("Nobody knows how good the answers are", "neutral"),
     }
 )
 _OBSERVED: Mapping[Basis, str] = MappingProxyType(
@@ -68,19 +68,20 @@ def _metrics(report: PerformanceReport) -> str:
 
 
 def _groups(report: PerformanceReport) -> str:
-    """A row for each group of predictions, with a bar as long as its share of the rows."""
+    """A row for each group of predictions, with a bar as long as what came of them."""
     if not report.groups:
         return ""
-    largest = max(group.rows for group in report.groups)
+    largest = max(abs(group.observed) for group in report.groups) or 1.0
     head = f"<tr><th>predicted</th><th>{_OBSERVED[report.basis]}</th><th>rows</th><th></th></tr>"
     return f"<table>{head}{''.join(_group(each, largest) for each in report.groups)}</table>"
 
 
-def _group(group: Group, largest: int) -> str:
+def _group(group: Group, largest: float) -> str:
     predicted = group.predicted if isinstance(group.predicted, str) else number(group.predicted)
+    width = abs(group.observed) / largest
     return (
         f"<tr><td>{escape(predicted)}</td><td>{number(group.observed)}</td><td>{group.rows:,}</td>"
-        f'<td style="width:8rem"><i class="b" style="width:{group.rows / largest:.0%}"></i></td></tr>'
+        f'<td style="width:8rem"><i class="b" style="width:{width:.0%}"></i></td></tr>'
     )
 
 

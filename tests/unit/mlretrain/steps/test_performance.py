@@ -133,6 +133,15 @@ def test_a_champion_that_has_become_worse(measure: Measure, log: pd.DataFrame, l
     assert report.summary.endswith("required ≥ 0.75 (its evaluation's 0.8 [0.78, 0.82] less 0.05)")
 
 
+def test_a_limit_that_is_missed_by_chance_is_told(
+    measure: Measure, log: pd.DataFrame, labels: pd.DataFrame
+) -> None:
+    value = _numbers(measure(log, labels))[1]
+    report = measure(log, labels, min=value + 0.005)
+    assert report.verdict == "fine"
+    assert report.summary.endswith(", missed within the margin of chance")
+
+
 def test_too_few_labels_are_replaced_by_an_estimate(
     measure: Measure, log: pd.DataFrame, labels: pd.DataFrame
 ) -> None:

@@ -106,7 +106,7 @@ def test_a_window_is_measured_remembered_and_charted(world: Any, data: Path, cha
         "report_uri": result["report_uri"],
         "mlflow_run_id": "run1",
     }
-    assert b"not good enough" in read_uri(result["report_uri"])
+    assert b"worse than allowed" in read_uri(result["report_uri"])
     (window,) = WindowLog(world.store, "churn").all()
     assert (window.signals, window.champion, window.measure) == (
         {"performance": True},
