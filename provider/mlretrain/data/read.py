@@ -33,6 +33,8 @@ def connect(memory_limit: str | None = None) -> DuckDBPyConnection:
         raise MissingExtra.of("duckdb", "data") from error
     config: dict[str, Any] = {
         "autoinstall_known_extensions": False,
+        # A profile asks for one column after the other; parsing a wide file's footer each time takes longer.
+        "parquet_metadata_cache": True,
         "temp_directory": str(Path(tempfile.gettempdir()) / f"mlretrain-duckdb-{os.getpid()}"),
         **({"memory_limit": memory_limit} if memory_limit else {}),
     }
