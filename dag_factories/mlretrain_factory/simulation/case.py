@@ -15,7 +15,7 @@ from mlretrain_factory.inheritance import merge
 from mlretrain_factory.loader import PipelineSource, load_source
 from mlretrain_factory.plan.build import build_plan
 from mlretrain_factory.plan.model import DagKind
-from mlretrain_factory.simulation.sweep import sweep, together
+from mlretrain_factory.simulation.sweep import Change, sweep, together
 from mlretrain_factory.source_map import Node
 from mlretrain_factory.spec.monitoring import MonitoringSpec
 from mlretrain_factory.spec.schedule import ScheduleSpec
@@ -27,15 +27,15 @@ _DAILY = ScheduleSpec(cron="@daily")
 class Case:
     """A pipeline over a span of its history.
 
-    :param variants: the pipeline as it is written, then with each combination of swept values; each with what
-        was changed.
+    :param variants: the pipeline as it is written, then with each combination of swept values; each with its
+        changes.
     :param start: when the first champion takes over.
     :param data_uri: where the history is; ``None``: where training reads.
     :param fixed: calendars to compare with, by name.
     """
 
     source: PipelineSource
-    variants: tuple[tuple[tuple[str, ...], PipelineSource], ...]
+    variants: tuple[tuple[tuple[Change, ...], PipelineSource], ...]
     start: datetime
     end: datetime
     data_uri: str | None
@@ -112,12 +112,11 @@ def read_case(
     base = Node({"retrain": Node({}, Position(str(file)))}, Position(str(file)))
     written = load_source(file)
     source = written if written.spec.retrain or not written.spec.monitor else load_source(file, changes=base)
-    variants: list[tuple[tuple[str, ...], PipelineSource]] = [((), source)]
+    variants: list[tuple[tuple[Change, ...], PipelineSource]] = [((), source)]
     for changes in sweep(swept):
         node = together(changes)
         if node is not None:
-            names = tuple(each.given for each in changes)
-            variants.append((names, load_source(file, changes=merge(base, node))))
+            variants.append((changes, load_source(file, changes=merge(base, node))))
     monitor = source.spec.monitor
     zone = ZoneInfo(monitor.schedule.timezone if monitor and monitor.schedule else "UTC")
     case = Case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -15,6 +16,7 @@ from mlretrain.simulation.simulate import Question
 from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.simulation.calendar import instants
 from mlretrain_factory.simulation.case import Case, arguments
+from mlretrain_factory.simulation.sweep import Change
 
 AS_WRITTEN = "as written"
 
@@ -85,7 +87,10 @@ def notes(case: Case, *, trained: bool) -> list[str]:
         ),
     ]
     same = [f"{name} is the pipeline as it is written." for name in _settings(case)[1]]
-    return [*same, *(text for applies, text in found if applies)]
+    swept = case.variants[-1][0]
+    common = [each.given for each in swept if not each.is_choice and any(other.is_choice for other in swept)]
+    both = [f"All swept settings have {' '.join(common)}."] if common else []
+    return [*same, *both, *(text for applies, text in found if applies)]
 
 
 def _settings(case: Case) -> tuple[list[Setting], list[str]]:
@@ -100,15 +105,21 @@ def _settings(case: Case) -> tuple[list[Setting], list[str]]:
     return settings, same
 
 
-def _setting(changes: tuple[str, ...], source: PipelineSource, case: Case) -> Setting:
+def _name(changes: Sequence[Change]) -> str:
+    """What tells a setting from the others: the values that there was a choice of."""
+    chosen = [each for each in changes if each.is_choice] or changes
+    return " ".join(each.given for each in chosen) or AS_WRITTEN
+
+
+def _setting(changes: tuple[Change, ...], source: PipelineSource, case: Case) -> Setting:
     written = source.spec.schedule
     scheduled = (
         instants(written.cron, written.timezone, case.start, case.end) if written and written.cron else []
     )
     policy = wire.from_wire(RetrainPolicy, arguments(source, "monitor", "decide_retrain")["policy"])
     return Setting(
-        name=" ".join(changes) or AS_WRITTEN,
-        changes=changes,
+        name=_name(changes),
+        changes=tuple(each.given for each in changes),
         drift=wire.from_wire(DriftPolicy, arguments(source, "monitor", "detect_drift")["policy"]),
         performance=_performance(source) if "performance" in policy.when.names else None,
         retrain=policy,

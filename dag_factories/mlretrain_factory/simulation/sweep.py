@@ -39,11 +39,13 @@ class Change:
     """One value in place of what is written.
 
     :param given: ``key=value`` as it was asked for.
+    :param is_choice: whether there are other values to choose from.
     :param node: the pipeline's mapping with nothing but this value in it.
     """
 
     given: str
     node: Node
+    is_choice: bool = True
 
 
 def sweep(given: Sequence[str]) -> list[tuple[Change, ...]]:
@@ -67,10 +69,11 @@ def _changes(given: str) -> Iterator[Change]:
     place = _place(key.strip(), given)
     if not equals or not values.strip():
         raise ConfigError("nothing to sweep", where=f"--sweep {given}", allowed="key=value,value,…")
-    for text in _COMMA.split(values):
+    texts = _COMMA.split(values)
+    for text in texts:
         asked = f"{key.strip()}={text.strip()}"
         value = parse(f"value: {text.strip()}", f"--sweep {asked}").value["value"]
-        yield Change(given=asked, node=_nested(place.split("."), value))
+        yield Change(given=asked, node=_nested(place.split("."), value), is_choice=len(texts) > 1)
 
 
 def _nested(path: Sequence[str], value: Node) -> Node:

@@ -18,15 +18,17 @@ _ROOM = 6
 _STYLE = """
 .plot{width:100%;display:block;overflow:visible}.chart{height:12rem}.lane{height:2.5rem}
 .key{display:inline-block;width:1.2rem;border-top:.2rem solid;vertical-align:middle;margin-right:.3rem}
-.keys span{margin-right:1rem;white-space:nowrap}.keys{margin-bottom:.75rem}
+.keys span{margin-right:1rem}.keys{margin-bottom:.75rem}
 .lanes>p{margin:.75rem 0 .1rem;display:flex;justify-content:space-between;gap:1rem;font-size:.9rem}
+.lanes small{white-space:nowrap}
 .months{position:relative;height:1.3rem;font-size:.8rem;color:var(--soft)}
 .months span{position:absolute;white-space:nowrap}
 h2{margin:1.5rem 0 .5rem}
 .ends{display:flex;justify-content:space-between;font-size:.8rem;color:var(--soft)}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:400;color:var(--soft)}tr.taken td:first-child{font-weight:600}
+th{font-weight:400;color:var(--soft);white-space:nowrap}
+table.settings td:not(:first-child){white-space:nowrap}tr.taken td:first-child{font-weight:600}
 ol{padding-left:1.5rem}li{margin:.3rem 0}details{margin:.5rem 0}summary{cursor:pointer}
 .drift{color:var(--bad)}.unknown{color:var(--neutral)}
 @media (max-width:40rem){

@@ -35,12 +35,16 @@ STYLE = """
 
 
 def drawn(simulation: Simulation) -> list[tuple[Result, str]]:
-    """The settings whose quality is drawn, with the class of their line: the first few, never and always."""
+    """The settings whose quality is drawn, with the class of their line: the recommended one and some beside.
+
+    These are the first that look at the data, and never and always.
+    """
     monitored = [each for each in simulation.results if each.replay.setting.is_monitored]
     taken = simulation.recommendation.setting
-    first = sorted(monitored, key=lambda each: each.name != taken)[: COLOURS - 1]
-    fixed = [each for each in simulation.results if each.name in ("never", "always")]
-    chosen = [each for each in monitored if each in first]
+    candidates = [each for each in simulation.results if each in monitored or each.name == taken]
+    first = sorted(candidates, key=lambda each: each.name != taken)[:COLOURS]
+    chosen = [each for each in candidates if each in first]
+    fixed = [each for each in simulation.results if each.name in ("never", "always") and each not in chosen]
     return [*((each, f"c{i}") for i, each in enumerate(chosen)), *((each, "fixed") for each in fixed)]
 
 
