@@ -18,7 +18,7 @@ _ROOM = 6
 _STYLE = """
 .plot{width:100%;display:block;overflow:visible}.chart{height:12rem}.lane{height:2.5rem}
 .key{display:inline-block;width:1.2rem;border-top:.2rem solid;vertical-align:middle;margin-right:.3rem}
-.keys span{margin-right:1rem}.keys{margin-bottom:.75rem}
+.keys span{display:inline-block;margin-right:1rem}.keys{margin-bottom:.75rem}
 .lanes>p{margin:.75rem 0 .1rem;display:flex;justify-content:space-between;gap:1rem;font-size:.9rem}
 .lanes small{white-space:nowrap}
 .months{position:relative;height:1.3rem;font-size:.8rem;color:var(--soft)}

@@ -17,7 +17,7 @@ from mlretrain.verdict import Drift, number
 
 WIDTH, LANE, CHART = 1000, 56, 220
 COLOURS = 6
-_LEFT, _GAP, _HEAD, _VERDICT = 260, 34, 40, 6
+_LEFT, _GAP, _HEAD, _VERDICT = 330, 34, 40, 6
 _MONTHS = 14
 """Months that have room for a name each; of more every third is named."""
 
@@ -161,7 +161,7 @@ def _two_lines(result: Result, top: int) -> list[str]:
 def _legend(lines: Sequence[tuple[Result, str]], top: int) -> list[str]:
     return [
         f'<path class="{name}" stroke-width="3" d="M12 {top + 20 * i - 5}h18"/>'
-        f'<text x="36" y="{top + 20 * i}">{escape(result.name[:26])}</text>'
+        f'<text x="36" y="{top + 20 * i}">{escape(result.name[:40])}</text>'
         for i, (result, name) in enumerate(lines)
     ]
 
