@@ -40,6 +40,7 @@ def connect(memory_limit: str | None = None) -> DuckDBPyConnection:
     }
     connection = duckdb.connect(config=config)
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
     return connection
 
 

@@ -22,7 +22,9 @@ def connect() -> DuckDBPyConnection:
     """A database of one thread: two of these programs' processes run side by side."""
     import duckdb
 
-    return duckdb.connect(config={"threads": 1})
+    con = duckdb.connect(config={"threads": 1})
+    con.execute("SET enable_progress_bar = false")
+    return con
 
 
 def reference_profile(
