@@ -156,11 +156,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=400, help="data sets per sort of data; a tenth at 1e6")
     parser.add_argument("--rows", default="1e3,1e4,1e6", help="rows of a window")
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--data", nargs="*", default=[], help="only these sorts of data")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     given = parser.parse_args(arguments)
     sizes = [int(float(each)) for each in given.rows.split(",")]
     for part in given.parts.split(","):
-        trials = [trial for n in sizes for trial in PARTS[part](n, given.repeats)]
+        every = [trial for n in sizes for trial in PARTS[part](n, given.repeats)]
+        trials = [trial for trial in every if not given.data or trial.scenario in given.data]
         totals = measure(trials, given.processes)
         if part == "unchanged":
             print_unchanged(totals, sizes, trials[0].windows)
