@@ -38,6 +38,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks.parse
 	$(BIN)/python -m tests.benchmarks.overhead
 	$(BIN)/python -m tests.benchmarks.serving
+	$(BIN)/python -m tests.benchmarks.drift --rows 1e5,1e6 --rounds 3
+	$(BIN)/python -m tests.benchmarks.verdicts --repeats 40 --rows 1e3,1e4
 
 compose-env:
 	$(PYTHON) docker/environment.py
