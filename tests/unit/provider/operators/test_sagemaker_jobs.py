@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.serde import deserialize
 
-from mlretrain.errors import InvalidInput
+from mlretrain.errors import ConfigError
 from mlretrain.runtime.store import open_store, read_uri
 from mlretrain_provider.operators.profiling import ProfileDataOperator
 from mlretrain_provider.triggers import job as trigger_module
@@ -130,9 +130,9 @@ def test_a_mistake_fails_the_task_for_good_with_the_steps_own_error(cloud: FakeS
     event = asyncio.run(event_of(trigger_of(deferred)))
     failed = restarted(run).resume(deferred, "wrong", event)
     assert failed.state == "failed"
-    assert isinstance(failed.error, InvalidInput)
+    assert isinstance(failed.error, ConfigError)
     assert "columns that are not in the data (found z" in str(failed.error)
     assert "AlgorithmError" not in str(failed.error)
     described = cloud.jobs[job_of(cloud)].describe()
-    assert described["FailureReason"] == "AlgorithmError: , exit code: 11"
-    assert described["ExitMessage"].startswith("InvalidInput: columns that are not in the data (found z")
+    assert described["FailureReason"] == "AlgorithmError: , exit code: 10"
+    assert described["ExitMessage"].startswith("ConfigError: columns.include: columns that are not")
