@@ -134,5 +134,5 @@ def test_a_mistake_fails_the_task_for_good_with_the_steps_own_error(cloud: FakeS
     assert "columns that are not in the data (found z" in str(failed.error)
     assert "AlgorithmError" not in str(failed.error)
     described = cloud.jobs[job_of(cloud)].describe()
-    assert described["FailureReason"] == "AlgorithmError: , exit code: 10"
+    assert described["FailureReason"] == "AlgorithmError: , exit code: 13"
     assert described["ExitMessage"].startswith("ConfigError: columns.include: columns that are not")
