@@ -93,6 +93,7 @@ class Embedding:
             source=source.materialised(self._parts()),
             names=tuple(part_names(self.name)),
             time_column=self.scan.time_column and _TIME,
+            origin=self.scan.origin,
         )
 
     def count(self, bins: ColumnProfile, chunk_s: float | None) -> Chunks:

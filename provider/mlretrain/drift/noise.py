@@ -97,11 +97,13 @@ def sampling_noise(
 def with_noise(whole: DriftProfile, chunks: Sequence[DriftProfile]) -> DriftProfile:
     """``whole`` with the noise that its time chunks show.
 
-    Chunks that are cut short by the data's ends or by gaps are left out: those of less than half the
-    median's rows.
+    Chunks that are cut short by the data's ends or by gaps are left out: those that begin before its first
+    row or end after its last one, and those of less than half the median's rows. A week without its Sunday
+    differs from other weeks by that alone.
     """
-    sizes = [each.rows for each in chunks]
-    full = [each for each in chunks if 2 * each.rows >= median(sizes)] if sizes else []
+    whole_ones = [each for each in chunks if _within(each, whole)]
+    usual = median(each.rows for each in whole_ones) if whole_ones else 0
+    full = [each for each in whole_ones if 2 * each.rows >= usual]
     if len(full) < 2:
         return whole
     columns = tuple(
@@ -109,6 +111,14 @@ def with_noise(whole: DriftProfile, chunks: Sequence[DriftProfile]) -> DriftProf
         for i, column in enumerate(whole.columns)
     )
     return replace(whole, columns=columns, chunks=len(full), chunk_rows=round(median(c.rows for c in full)))
+
+
+def _within(chunk: DriftProfile, whole: DriftProfile) -> bool:
+    """Whether the data covers the chunk, give or take a twentieth: the first row may be some hours late."""
+    if chunk.start is None or chunk.end is None or whole.start is None or whole.end is None:
+        return True
+    slack = (chunk.end - chunk.start) / 20
+    return chunk.start >= whole.start - slack and chunk.end <= whole.end + slack
 
 
 def learnt_noise(whole: ColumnProfile, chunks: Sequence[ColumnProfile]) -> dict[str, float]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PROFILE_VERSION = 2
 TOP_CATEGORIES = 100
+_MOMENT = 1e-3
 FRESH = 5
 """Values that are not among the categories, kept by name."""
 
@@ -171,10 +172,12 @@ def profile_source(
     bins = Choice(scan=scan, top=top, sensitive=sensitive).bins(reference)
     if chunk_s is None or time_column is None or reference is not None:
         return scan.count(bins)
-    chunks = scan.count_chunks(bins, chunk_s)
+    _, start, end = scan.extent()
+    # Counted back from just after the last row, so that only the oldest chunk can be cut short.
+    origin = end.timestamp() + _MOMENT if end else 0.0
+    chunks = replace(scan, origin=origin).count_chunks(bins, chunk_s)
     if not chunks:
         return scan.count(bins)
-    _, start, end = scan.extent()
     return with_noise(replace(merge(chunks), start=start, end=end), chunks)
 
 
@@ -184,6 +187,7 @@ def profile_chunks(
     *,
     time_column: str,
     chunk_s: float,
+    origin: datetime | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     top: int = TOP_CATEGORIES,
@@ -192,13 +196,14 @@ def profile_chunks(
 ) -> tuple[DriftProfile, ...]:
     """The profile of each time chunk that has rows, oldest first, all in the same bins, so that they merge.
 
-    Chunk ``i`` is [``i`` · ``chunk_s``, (``i`` + 1) · ``chunk_s``) after 1970, as its ``start`` and ``end``
-    say. Rows without a time are left out. Parameters as in :func:`build_profile`.
+    Chunk ``i`` is [``i`` · ``chunk_s``, (``i`` + 1) · ``chunk_s``) after ``origin``, 1970 if left out, as
+    its ``start`` and ``end`` say. Rows without a time are left out. The rest is as in :func:`build_profile`.
     """
     from mlretrain.drift.choose import Choice
     from mlretrain.drift.scan import DuckdbSource, Scan
 
     scan = Scan.of(DuckdbSource(relation), include=include, exclude=exclude, time_column=time_column)
+    scan = replace(scan, origin=origin.timestamp() if origin else 0.0)
     return scan.count_chunks(Choice(scan=scan, top=top, sensitive=sensitive).bins(reference), chunk_s)
 
 

@@ -69,11 +69,13 @@ class Scan:
     """Profiles the chosen columns of one source.
 
     :param names: the columns, of kinds that can be profiled.
+    :param origin: the instant, in seconds after 1970, from which time chunks are counted.
     """
 
     source: Source
     names: tuple[str, ...]
     time_column: str | None
+    origin: float = 0.0
 
     @classmethod
     def of(
@@ -127,8 +129,8 @@ class Scan:
             DriftProfile(
                 rows=extents[chunk][0],
                 columns=tuple(found.get(chunk, empty) for empty, found in counted),
-                start=_instant(chunk * chunk_s),
-                end=_instant((chunk + 1) * chunk_s),
+                start=_instant(self.origin + chunk * chunk_s),
+                end=_instant(self.origin + (chunk + 1) * chunk_s),
             )
             for chunk in sorted(extents)
         )
@@ -142,7 +144,10 @@ class Scan:
 
     def chunk(self, chunk_s: float | None) -> str:
         """The number of a row's time chunk, or the one that all rows share."""
-        return f"floor({self._time()} / {self.dialect.number(chunk_s)})" if chunk_s else str(_ALL)
+        if not chunk_s:
+            return str(_ALL)
+        number = self.dialect.number
+        return f"floor(({self._time()} - {number(self.origin)}) / {number(chunk_s)})"
 
     def _time(self) -> str:
         return self.dialect.epoch.format(self.dialect.quote(self.time_column or ""))

@@ -59,9 +59,10 @@ class History:
             pieces = _before_holdout(pieces, holdout.fraction)
         if not pieces:
             return None
+        last = pieces[-1].end or end
         chunks = [
             merge(members)
-            for _, members in groupby(pieces, lambda piece: (_start(piece) - _EPOCH) // (_SECOND * chunk_s))
+            for _, members in groupby(pieces, lambda piece: (_start(piece) - last) // (_SECOND * chunk_s))
         ]
         learnt = with_noise(merge(chunks), chunks)
         return replace(learnt, columns=tuple(_as_seen(column) for column in learnt.columns))
@@ -84,31 +85,21 @@ def read_history(
 
     :param cuts: every instant at which a window or a training begins or ends; whole seconds.
     """
-    from mlretrain.data.time_window import quote
-
     instants = sorted(set(cuts))
     origin = instants[0]
-    step = math.gcd(*((each - origin) // _SECOND for each in instants)) or 1
-    shift = ((origin - _EPOCH) // _SECOND) % step
-    time = quote(time_column)
-    moved = relation.project(f"* REPLACE ({time} - INTERVAL {shift} SECOND AS {time})") if shift else relation
     chunks = profile_chunks(
         con,
-        moved,
+        relation,
         time_column=time_column,
-        chunk_s=step,
+        chunk_s=math.gcd(*((each - origin) // _SECOND for each in instants)) or 1,
+        origin=origin,
         include=include,
         exclude=exclude,
         top=top,
         sensitive=sensitive,
     )
-    offset = timedelta(seconds=shift)
-    placed = [
-        replace(each, start=_start(each) + offset, end=_start(each) + offset + _SECOND * step)
-        for each in chunks
-    ]
     merged = [
-        merge(members) for _, members in groupby(placed, lambda each: bisect_right(instants, _start(each)))
+        merge(members) for _, members in groupby(chunks, lambda each: bisect_right(instants, _start(each)))
     ]
     return History(pieces=tuple(merged))
 

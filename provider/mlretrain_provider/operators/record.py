@@ -32,7 +32,7 @@ class RecordRunOperator(PipelineOperator):
 
     Returns ``{outcome, reason, event, version}``. The outcome is ``promoted``, ``rejected``, ``rolled_back``,
     ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift`` (a retraining starts,
-    if the pipeline decides on any), ``warned``, ``paged``, ``unknown``, ``stable``, ``skipped`` or ``failed``.
+    if the pipeline decides on any), ``warned``, ``paged``, ``unknown``, ``stable``, ``skipped``, ``failed``.
     It runs whatever happened before, also as a teardown, and cancels the jobs that the run has left behind.
     Idempotent: a conclusion is written once, and one for good stays.
 

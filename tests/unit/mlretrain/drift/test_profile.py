@@ -198,6 +198,15 @@ def test_the_noise_is_learnt_from_time_chunks(con: duckdb.DuckDBPyConnection) ->
     assert (found.start, found.end) == (START, START + timedelta(minutes=4 * 10080 - 1))
 
 
+def test_a_week_that_is_cut_short_teaches_nothing(con: duckdb.DuckDBPyConnection) -> None:
+    sql = """SELECT TIMESTAMP '2013-01-01 05:00' + INTERVAL 1 HOUR * i AS t, (i + 29) // 24 % 7 AS weekday
+    FROM range(24 * 40) r(i)"""
+    found = profile(con, sql, time_column="t", chunk_s=WEEK_S)
+    assert found.chunks == 5
+    assert found.rows == 24 * 40
+    assert found.columns[0].noise["ks"] < 0.05
+
+
 def test_chunks_are_profiles_that_merge_to_the_whole(con: duckdb.DuckDBPyConnection) -> None:
     sql = """SELECT TIMESTAMP '2013-01-01' + INTERVAL 1 HOUR * i AS t, i % 37 AS x, 'c' || i % 11 AS c
     FROM range(24 * 21) r(i)"""
