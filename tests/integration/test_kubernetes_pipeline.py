@@ -32,8 +32,8 @@ pytestmark = [pytest.mark.airflow, pytest.mark.integration, pytest.mark.timeout(
 
 BUCKET = "mlretrain"
 RETRAIN, MONITOR = f"{PIPELINE}.retrain", f"{PIPELINE}.monitor"
-FIRST_DRIFT, SECOND_DRIFT = "2013-05-13T04:00:00+00:00", "2013-05-27T04:00:00+00:00"
-DRIFT_RUN = "drift__20130527T040000Z"
+FIRST_DRIFT, SECOND_DRIFT = "2013-06-10T04:00:00+00:00", "2013-06-24T04:00:00+00:00"
+DRIFT_RUN = "drift__20130624T040000Z"
 WAIT_S = 600.0
 MLRETRAIN = "import sys; from mlretrain_factory.cli import main; sys.exit(main())"
 JOBS = {"ValidateDataOperator", "TrainModelOperator", "EvaluateModelOperator", "ProfileDataOperator"}

@@ -21,8 +21,8 @@ RETRAIN, MONITOR, ROLLBACK = (f"{FLIGHTS}.{kind}" for kind in ("retrain", "monit
 GOOD = {
     RETRAIN, MONITOR, ROLLBACK, f"{GUARDED}.retrain", f"{GUARDED}.rollback", BY_HAND,
 }  # fmt: skip
-FIRST_DRIFT, SECOND_DRIFT, AFTER = (f"2013-{day}T04:00:00+00:00" for day in ("05-13", "05-27", "06-03"))
-DRIFT_RUN = "drift__20130527T040000Z"
+FIRST_DRIFT, SECOND_DRIFT, AFTER = (f"2013-{day}T04:00:00+00:00" for day in ("06-10", "06-24", "07-01"))
+DRIFT_RUN = "drift__20130624T040000Z"
 
 
 @pytest.fixture(scope="module")

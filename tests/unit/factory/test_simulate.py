@@ -35,15 +35,15 @@ def pipeline(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str
 def test_a_table_a_page_a_picture_and_the_data(
     pipeline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    swept = ["--sweep", "drift.share=0.05,0.1", "--jobs", "1"]
+    swept = ["--sweep", "drift.share=0.05,0.15", "--jobs", "1"]
 
     assert main(["simulate", pipeline, *SPAN, *swept]) == 0
 
     out, err = capsys.readouterr()
     assert out.startswith("flight-delay, 01 Apr 2013 to 22 Apr 2013: 21 windows, ")
     names = [line.split("  ")[0] for line in out.splitlines()[3:]]
-    assert names[:6] == ["as written", "drift.share=0.05", "never", "weekly", "monthly", "always"]
-    assert "drift.share=0.1 is the pipeline as it is written." in out
+    assert names[:6] == ["as written", "drift.share=0.15", "never", "weekly", "monthly", "always"]
+    assert "drift.share=0.05 is the pipeline as it is written." in out
     assert "windows" in err
     folder = tmp_path / "flight-delay.simulation"
     assert sorted(each.name for each in folder.iterdir()) == [
