@@ -36,7 +36,7 @@ SMALLER = {
     "min_requests: 10": "min_requests: 3",
     "latency_p95_ms, max: 500": "latency_p95_ms, max: 5000",
     "min_rows: 1000": "min_rows: 300",
-    "slices: [origin]": "slices: [origin]\n  importance: none",
+    "share: 0.15 ": "share: 0.05 ",
     "min_new_rows: 10000": "min_new_rows: 1000",
 }
 GUARDED_YAML = """\

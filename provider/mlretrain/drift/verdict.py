@@ -170,7 +170,7 @@ def summarise(found: Finding) -> tuple[Drift, str]:
     sign = "≥" if found.share >= found.required_share else "<"
     parts = [
         f"{len(drifted)} of {len(found.measured)} columns drifted "
-        f"(share {found.share:.2f} {sign} {found.required_share:.2f})"
+        f"(share {found.share:.3g} {sign} {found.required_share:.3g})"
     ]
     if drifted:
         parts[0] += f": {_names(drifted)}"

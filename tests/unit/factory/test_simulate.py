@@ -42,8 +42,8 @@ def test_a_table_a_page_a_picture_and_the_data(
     out, err = capsys.readouterr()
     assert out.startswith("flight-delay, 01 Apr 2013 to 22 Apr 2013: 21 windows, ")
     names = [line.split("  ")[0] for line in out.splitlines()[3:]]
-    assert names[:6] == ["as written", "drift.share=0.15", "never", "weekly", "monthly", "always"]
-    assert "drift.share=0.05 is the pipeline as it is written." in out
+    assert names[:6] == ["as written", "drift.share=0.05", "never", "weekly", "monthly", "always"]
+    assert "drift.share=0.15 is the pipeline as it is written." in out
     assert "windows" in err
     folder = tmp_path / "flight-delay.simulation"
     assert sorted(each.name for each in folder.iterdir()) == [

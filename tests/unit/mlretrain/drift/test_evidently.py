@@ -176,7 +176,7 @@ def test_its_verdicts_go_before_ours_and_the_share_is_of_its_columns() -> None:
     assert report.engine == "evidently"
     assert [each.name for each in report.columns] == ["a", "b"], "it has said nothing of c"
     assert report.verdict == "drift"
-    assert report.summary.startswith("1 of 2 columns drifted (share 0.50 ≥ 0.50): a K-S p_value 0.001 ≤ 0.05")
+    assert report.summary.startswith("1 of 2 columns drifted (share 0.5 ≥ 0.5): a K-S p_value 0.001 ≤ 0.05")
     assert from_wire(DriftReport, to_wire(report)) == report
 
 

@@ -43,9 +43,9 @@ def test_unchanged_data_is_stable_and_half_a_deviation_is_found(n: int) -> None:
 
 def test_the_summary_is_one_sentence_with_the_evidence() -> None:
     report = compare(*pair(2_000, [0.5, 0.0, 0.0], 1), DriftPolicy())
-    assert report.summary.startswith("1 of 3 columns drifted (share 0.33 ≥ 0.30): x0 KS 0.2")
+    assert report.summary.startswith("1 of 3 columns drifted (share 0.333 ≥ 0.3): x0 KS 0.2")
     stable = compare(*pair(2_000, [0.0, 0.0, 0.0], 1), DriftPolicy())
-    assert (stable.verdict, stable.summary) == ("stable", "0 of 3 columns drifted (share 0.00 < 0.30)")
+    assert (stable.verdict, stable.summary) == ("stable", "0 of 3 columns drifted (share 0 < 0.3)")
 
 
 def test_too_few_rows_are_unknown() -> None:

@@ -105,7 +105,7 @@ def one(drift: ColumnDrift, old: ColumnProfile | None, new: ColumnProfile | None
 def test_the_verdict_comes_first_with_its_sentence_and_what_it_was_compared_with() -> None:
     page = shown([line("x"), line("y")], [line("x", 0.5), line("y")])
 
-    assert "This window has drifted1 of 2 columns drifted (share 0.50 ≥ 0.30): x KS 0.5 > " in page.text
+    assert "This window has drifted1 of 2 columns drifted (share 0.5 ≥ 0.3): x KS 0.5 > " in page.text
     assert "4,000 rows, compared with 4,000 rows of champion v3" in page.text
     assert "drift: violated" in page.text
     assert "prediction: not measured" in page.text
