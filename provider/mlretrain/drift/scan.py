@@ -181,14 +181,17 @@ class Scan:
         value = self.value(bins)
         share = f"d / ({number(grid.scale)} + abs(d))"
         empty = f"sum(CASE WHEN d = {number(-grid.center)} THEN 1 ELSE 0 END)" if bins.kind == "text" else "0"
+        # A constant to group by would cost a tenth of the time.
+        told, by = ("chunk", "1, 2") if chunk_s else (str(_ALL), "2")
+        chunk = f"{self.chunk(chunk_s)} AS chunk, " if chunk_s else ""
         sql = (
-            f"SELECT chunk, floor({share} * {CELLS}), count(*), sum(d), {empty} FROM ("  # noqa: S608
-            f"SELECT {self.chunk(chunk_s)} AS chunk, {value} - {number(grid.center)} AS d "
-            f"FROM {self.source.table}) AS numbers GROUP BY 1, 2"
+            f"SELECT {told}, floor({share} * {CELLS}), count(*), sum(d), {empty} FROM ("  # noqa: S608
+            f"SELECT {chunk}{value} - {number(grid.center)} AS d "
+            f"FROM {self.source.table}) AS numbers GROUP BY {by}"
         )
         return {
-            chunk: _numbers(replace(bins, grid=grid, distinct=None), rows)
-            for chunk, rows in _by_chunk(self.source.query(sql)).items()
+            which: _numbers(replace(bins, grid=grid, distinct=None), rows)
+            for which, rows in _by_chunk(self.source.query(sql)).items()
         }
 
     def _listed(self, bins: ColumnProfile, chunk_s: float | None) -> Chunks:
