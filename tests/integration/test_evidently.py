@@ -74,7 +74,7 @@ def monitor(tmp_path: Path, environments: Path, monkeypatch: pytest.MonkeyPatch)
     store = open_store(root)
     with connect() as con:
         relation = con.from_df(_rows(3_000, "2026-01-01"))
-        profile = build_profile(con, relation, include=COLUMNS, time_column="at")
+        profile = build_profile(relation, include=COLUMNS, time_column="at")
         table = draw(relation, COLUMNS, rows=1_200, time_column="at")
     store.write("profile.json", pretty(profile))
     store.write("sample.parquet", to_parquet(Sample(table=table)))

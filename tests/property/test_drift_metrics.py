@@ -161,14 +161,14 @@ def test_verdicts_do_not_depend_on_the_order_of_rows_or_their_split(
 ) -> None:
     old, new = rows_of(seed, n), rows_of(seed + 1, n)
     with duckdb.connect() as con:
-        reference = build_profile(con, con.from_arrow(old), top=10)
+        reference = build_profile(con.from_arrow(old), top=10)
         shuffled = random.Random(seed).sample(range(n), n)
-        assert build_profile(con, con.from_arrow(old.take(shuffled)), top=10) == reference
-        whole = build_profile(con, con.from_arrow(new), reference=reference)
+        assert build_profile(con.from_arrow(old.take(shuffled)), top=10) == reference
+        whole = build_profile(con.from_arrow(new), reference=reference)
         mixed = new.take(shuffled)
         ends = sorted({min(cut, n) for cut in cuts} | {n})
         files = [mixed.slice(a, b - a) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-        parts = merge(build_profile(con, con.from_arrow(file), reference=reference) for file in files)
+        parts = merge(build_profile(con.from_arrow(file), reference=reference) for file in files)
     assert counted(parts) == counted(whole)
     policy = DriftPolicy(min_rows=1)
     one, other = (compare(reference, each, policy) for each in (whole, parts))

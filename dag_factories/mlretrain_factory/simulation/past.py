@@ -41,7 +41,6 @@ def bench(case: Case, asked: Question, *, folder: Path | None) -> Bench:
             wire.from_wire(Recipe, {**recipe, "dataset_uri": ""}), relation.columns, case.time_column
         )
         history = read_history(
-            con,
             relation,
             time_column=case.time_column,
             cuts=cuts,

@@ -17,7 +17,7 @@ from mlretrain.drift.grid import Grid
 from mlretrain.errors import ContractError
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    from duckdb import DuckDBPyRelation
 
     from mlretrain.drift.dialect import Source
 
@@ -113,7 +113,6 @@ class DriftProfile:
 
 
 def build_profile(
-    con: DuckDBPyConnection,
     relation: DuckDBPyRelation,
     *,
     include: Sequence[str] | None = None,
@@ -182,7 +181,6 @@ def profile_source(
 
 
 def profile_chunks(
-    con: DuckDBPyConnection,
     relation: DuckDBPyRelation,
     *,
     time_column: str,

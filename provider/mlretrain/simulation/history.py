@@ -15,7 +15,7 @@ from mlretrain.drift.noise import with_noise
 from mlretrain.drift.profile import TOP_CATEGORIES, ColumnProfile, DriftProfile, merge, profile_chunks
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    from duckdb import DuckDBPyRelation
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
@@ -69,7 +69,6 @@ class History:
 
 
 def read_history(
-    con: DuckDBPyConnection,
     relation: DuckDBPyRelation,
     *,
     time_column: str,
@@ -88,7 +87,6 @@ def read_history(
     instants = sorted(set(cuts))
     origin = instants[0]
     chunks = profile_chunks(
-        con,
         relation,
         time_column=time_column,
         chunk_s=math.gcd(*((each - origin) // _SECOND for each in instants)) or 1,

@@ -165,7 +165,7 @@ class Training:
         _, answer = self._answer(served, labelled=False)
         with connect() as con:
             rows = con.from_df(pd.DataFrame({"prediction": list(answer.served if answer else ())}))
-            return build_profile(con, rows, include=("prediction",), reference=expected)
+            return build_profile(rows, include=("prediction",), reference=expected)
 
     def perform(self, served: Served, policy: PerformancePolicy) -> PerformanceReport:
         """How good the champion's own answers were, all labels that there are now being known."""

@@ -288,6 +288,6 @@ def _prediction_profile(config: Config, answer: Answer) -> bytes:
 
     with connect() as con:
         served = pd.DataFrame({"prediction": list(answer.served)})
-        profile = build_profile(con, con.from_df(served), include=("prediction",))
+        profile = build_profile(con.from_df(served), include=("prediction",))
     columns = tuple(replace(each, noise=config.prediction_noise) for each in profile.columns)
     return pretty(replace(profile, columns=columns))

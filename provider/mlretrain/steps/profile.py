@@ -94,7 +94,6 @@ def _count(
         include = chosen_columns(config.include, relation.columns, reference)
         with reading(dataset.uri):
             profile = build_profile(
-                con,
                 relation,
                 include=include,
                 exclude=config.exclude,

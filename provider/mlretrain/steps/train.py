@@ -139,7 +139,6 @@ def _profile(config: Config, rows: Rows) -> DriftProfile:
     train = rows.labelled.filter(rows.parts.train_where).project(", ".join(map(quote, columns)))
     with copied(rows.con, train, rows.dataset.uri) as copy:
         return build_profile(
-            rows.con,
             copy,
             include=[each for each in rows.features if each != rows.time_column],
             time_column=rows.time_column,
@@ -165,7 +164,7 @@ def _answer_noise(model_uri: str, data: _Data, chunk_s: float | None) -> dict[st
     )
     with connect() as con:
         profile = build_profile(
-            con, con.from_df(answers), include=("prediction",), time_column="time", chunk_s=chunk_s
+            con.from_df(answers), include=("prediction",), time_column="time", chunk_s=chunk_s
         )
     return dict(profile.columns[0].noise) if profile.columns else {}
 

@@ -33,7 +33,7 @@ def reference_profile(
     """As training makes it; the noise is learnt from the reference's windows if its rows have a time."""
     rows = table(columns, span_s=windows * window_s)
     times: dict[str, Any] = {"time_column": "t", "chunk_s": window_s} if timed else {"exclude": ["t"]}
-    return build_profile(con, con.from_arrow(rows), **times)
+    return build_profile(con.from_arrow(rows), **times)
 
 
 def judge(
@@ -45,7 +45,7 @@ def judge(
     together: bool,
 ) -> list[DriftReport]:
     """The report on a window; or, unless columns are judged together, on each as a data set of its own."""
-    window = build_profile(con, con.from_arrow(table(columns, span_s=1)), exclude=["t"], reference=reference)
+    window = build_profile(con.from_arrow(table(columns, span_s=1)), exclude=["t"], reference=reference)
     if together:
         return [compare(reference, window, policy)]
     return [

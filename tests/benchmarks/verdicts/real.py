@@ -116,7 +116,7 @@ def _profile_of(
     import duckdb
 
     with duckdb.connect() as con:
-        return build_profile(con, con.from_df(rows), time_column="t", chunk_s=chunk_s, reference=reference)
+        return build_profile(con.from_df(rows), time_column="t", chunk_s=chunk_s, reference=reference)
 
 
 def line(start: str, report: DriftReport) -> str:

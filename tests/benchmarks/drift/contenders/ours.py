@@ -18,11 +18,11 @@ def main(arguments: list[str]) -> None:
     if arguments[0] == "--train":
         rows = con.read_parquet(arguments[1])
         time_column = "t" if "t" in rows.columns else None
-        profile = build_profile(con, rows, time_column=time_column, chunk_s=7 * 86_400)
+        profile = build_profile(rows, time_column=time_column, chunk_s=7 * 86_400)
         Path(arguments[2]).write_bytes(canonical(to_wire(profile)))
     else:
         reference = from_wire(DriftProfile, json.loads(Path(arguments[0]).read_text()))
-        current = build_profile(con, con.read_parquet(arguments[1]), exclude=["t"], reference=reference)
+        current = build_profile(con.read_parquet(arguments[1]), exclude=["t"], reference=reference)
         print(compare(reference, current, DriftPolicy()).summary)
 
 

@@ -39,7 +39,7 @@ def profile(con: duckdb.DuckDBPyConnection, vectors: Vectors, *, hourly: bool = 
     if hourly:
         columns["at"] = [datetime(2026, 1, 1) + timedelta(hours=i) for i in range(len(vectors))]
         options["time_column"] = "at"
-    return build_profile(con, con.from_arrow(pa.table(columns)), **options)
+    return build_profile(con.from_arrow(pa.table(columns)), **options)
 
 
 def column(found: DriftProfile) -> ColumnProfile:
@@ -86,14 +86,14 @@ def test_vectors_that_cannot_be_computed_with_are_counted_apart(con: duckdb.Duck
 @pytest.mark.parametrize("kind", ["FLOAT[]", "DOUBLE[]", "FLOAT[4]", "DOUBLE[4]"])
 def test_lists_and_arrays_of_any_precision_agree(con: duckdb.DuckDBPyConnection, kind: str) -> None:
     sql = "SELECT CAST([i % 7, 1, sin(i), 0.5] AS {}) AS e FROM range(500) t(i)"
-    first, other = (build_profile(con, con.sql(sql.format(each))) for each in ("DOUBLE[]", kind))
+    first, other = (build_profile(con.sql(sql.format(each))) for each in ("DOUBLE[]", kind))
     assert column(first).parts[0].counts == column(other).parts[0].counts
     assert column(first).centroid == pytest.approx(column(other).centroid, abs=1e-5)
 
 
 def test_other_lists_are_left_out(con: duckdb.DuckDBPyConnection) -> None:
     sql = "SELECT [i] AS i, [[1.0::DOUBLE]] AS nested, ['a'] AS texts, [1.0::DOUBLE] AS e FROM range(9) r(i)"
-    assert [each.name for each in build_profile(con, con.sql(sql)).columns] == ["e"]
+    assert [each.name for each in build_profile(con.sql(sql)).columns] == ["e"]
 
 
 def test_no_vector_at_all_and_too_long_ones_have_a_profile(con: duckdb.DuckDBPyConnection) -> None:

@@ -28,7 +28,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def profile(con: duckdb.DuckDBPyConnection, sql: str, **options: Any) -> DriftProfile:
-    return build_profile(con, con.sql(sql), **options)
+    return build_profile(con.sql(sql), **options)
 
 
 def test_numbers_are_counted_in_cells_that_fit_them(con: duckdb.DuckDBPyConnection) -> None:
@@ -210,7 +210,7 @@ def test_a_week_that_is_cut_short_teaches_nothing(con: duckdb.DuckDBPyConnection
 def test_chunks_are_profiles_that_merge_to_the_whole(con: duckdb.DuckDBPyConnection) -> None:
     sql = """SELECT TIMESTAMP '2013-01-01' + INTERVAL 1 HOUR * i AS t, i % 37 AS x, 'c' || i % 11 AS c
     FROM range(24 * 21) r(i)"""
-    days = profile_chunks(con, con.sql(sql), time_column="t", chunk_s=86_400.0, top=5)
+    days = profile_chunks(con.sql(sql), time_column="t", chunk_s=86_400.0, top=5)
     assert [day.rows for day in days] == [24] * 21
     assert (days[0].start, days[0].end) == (START, START + timedelta(days=1))
     whole = profile(con, sql, time_column="t", reference=days[0])

@@ -74,7 +74,6 @@ def scan(frame: Any, question: Question) -> History:
     """The history of a frame."""
     with connect() as con:
         return read_history(
-            con,
             con.from_df(frame),
             time_column="at",
             cuts=question.cuts(TRAINING, timedelta()),

@@ -31,9 +31,7 @@ def test_a_window_is_the_profile_of_its_rows(history: History) -> None:
     merged = history.window(START, START + WEEK)
     assert merged is not None
     with connect() as con:
-        whole = build_profile(
-            con, con.from_df(part), include=("x", "kind"), time_column="at", reference=merged
-        )
+        whole = build_profile(con.from_df(part), include=("x", "kind"), time_column="at", reference=merged)
     for ours, theirs in zip(merged.columns, whole.columns, strict=True):
         assert (ours.bins, ours.cells, ours.counts) == (theirs.bins, theirs.cells, theirs.counts)
 
@@ -54,7 +52,6 @@ def test_a_category_that_comes_later_is_none_of_the_reference_s(question: Questi
     frame.loc[frame["at"] >= pd.Timestamp(CHANGE), "kind"] = "new"
     with connect() as con:
         past = read_history(
-            con,
             con.from_df(frame),
             time_column="at",
             cuts=question.cuts(TRAINING, timedelta()),
@@ -69,7 +66,7 @@ def test_windows_that_begin_at_any_hour_are_cut_there() -> None:
     ends = [datetime(2026, 2, 1 + i, 10, 17, 5, tzinfo=UTC) for i in range(5)]
     frame = rows()
     with connect() as con:
-        past = read_history(con, con.from_df(frame), time_column="at", cuts=ends, include=["x"])
+        past = read_history(con.from_df(frame), time_column="at", cuts=ends, include=["x"])
     assert len(past.pieces) == 6
     for start, end in pairwise(ends):
         window = past.window(start, end)

@@ -124,7 +124,7 @@ def monitor(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Moni
     columns = ["x", "y", "kind"]
     with connect() as con:
         relation = con.from_df(_window(3_000))
-        profile = build_profile(con, relation, include=columns, time_column="at")
+        profile = build_profile(relation, include=columns, time_column="at")
         sample = draw(relation, columns, rows=300, time_column="at")
     world.store.write("sample.parquet", to_parquet(Sample(table=sample)))
     world.promote(
