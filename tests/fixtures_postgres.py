@@ -22,13 +22,16 @@ START_S = 60.0
 PASSWORD = "a/secret pa$$word"  # a connection's URI must quote it
 
 
+UNPROVED = "NOTHING IS PROVED ON POSTGRESQL: psycopg is missing"
+
+
 @contextmanager
 def postgres_server() -> Iterator[dict[str, Any]]:
     """What ``psycopg.connect`` needs to reach a server that lives as long as the block.
 
     Skips the test where there is no server to start, or nothing to speak to it with.
     """
-    psycopg = pytest.importorskip("psycopg", reason="NOTHING IS PROVED ON POSTGRESQL: psycopg is missing")
+    psycopg = pytest.importorskip("psycopg", reason=UNPROVED)
     missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"NOTHING IS PROVED ON POSTGRESQL: {' and '.join(missing)} must be on the PATH")

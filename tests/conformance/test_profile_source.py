@@ -24,7 +24,7 @@ from mlretrain.drift.profile import ColumnProfile, DriftProfile, merge, profile_
 from mlretrain.drift.table import CursorTable, DuckdbTable, Table, open_duckdb, quoted
 from mlretrain.errors import ConfigError, InvalidInput
 from mlretrain.wire import canonical
-from tests.fixtures_postgres import postgres_server
+from tests.fixtures_postgres import UNPROVED, postgres_server
 
 ROWS = 24_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -136,7 +136,7 @@ def in_duckdb(file: Path, rows: list[tuple[Any, ...]]) -> Iterator[Table]:
 
 @contextmanager
 def in_postgres(file: Path, rows: list[tuple[Any, ...]]) -> Iterator[Table]:
-    import psycopg
+    psycopg = pytest.importorskip("psycopg", reason=UNPROVED)
 
     columns = ", ".join(f"{POSTGRES.quote(name)} {kind}" for name, (_, kind) in TYPES.items())
     with postgres_server() as where, psycopg.connect(**where) as connection:
@@ -256,7 +256,7 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 
 
 def test_what_only_postgresql_has() -> None:
-    import psycopg
+    psycopg = pytest.importorskip("psycopg", reason=UNPROVED)
 
     columns = {
         "unbounded": "numeric",
