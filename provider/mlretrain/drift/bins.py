@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -130,16 +129,3 @@ def _rows_below(column: ColumnProfile, x: float) -> float:
     low, high = lowers[i], grid.edge(column.cells[i] + 1)
     inside = (x - low) / (high - low) if 0 < high - low < math.inf else 0.5
     return math.fsum(column.counts[:i]) + min(1.0, inside) * column.counts[i]
-
-
-def quantile(column: ColumnProfile, share: float) -> float | None:
-    """The value below which ``share`` of the rows are, within a cell; ``None`` without rows."""
-    grid = column.grid
-    if grid is None or not column.counts:
-        return None
-    sums: Sequence[float] = list(accumulate(column.counts))
-    i = min(bisect_right(sums, share * sums[-1]), len(sums) - 1)
-    low, high = grid.edge(column.cells[i]), grid.edge(column.cells[i] + 1)
-    if not math.isfinite(low):
-        return high
-    return low if not math.isfinite(high) else (low + high) / 2

@@ -72,14 +72,14 @@ def sampling_noise(
         return math.sqrt(math.log(2 * max(1, len(reference.parts)) / rate) / 2 / n) + coarse
     if method == "centroid":
         return _centroid_noise(reference, n, dkw)
+    coarse = resolution(reference, current)
+    if method == "ks" or method == "wasserstein":
+        return (dkw if method == "ks" else 2 * dkw) / math.sqrt(n) + coarse
     pair = group(align(reference, current))
     pooled = [a + b for a, b in zip(pair.reference, pair.current, strict=True)]
     p = [count / (math.fsum(pooled) or 1.0) for count in pooled]
     freedom = max(1, sum(share > 0 for share in p) - 1)
-    coarse = resolution(reference, current)
     match method:
-        case "ks" | "wasserstein":
-            return (dkw if method == "ks" else 2 * dkw) / math.sqrt(n) + coarse
         case "total_variation":
             mean = math.fsum(math.sqrt(x * (1 - x)) for x in p) / math.sqrt(2 * math.pi * n)
             return mean + dkw / 2 / math.sqrt(n) + coarse
