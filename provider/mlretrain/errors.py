@@ -79,6 +79,10 @@ class ContractError(MlretrainError):
     exit_code = 12
 
 
+class Superseded(ContractError):
+    """A later act has been done in the meantime; this one changes nothing."""
+
+
 class ConfigError(MlretrainError):
     """A setting that cannot work, found at run time."""
 

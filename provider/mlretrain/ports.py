@@ -59,6 +59,9 @@ class ModelRegistry(Protocol):
     def version(self, name: str, ref: str) -> ModelVersion | None:
         """The version by number (``"7"``) or alias (``"@champion"``); ``None`` if there is none."""
 
+    def versions(self, name: str) -> list[ModelVersion]:
+        """Every version, oldest first."""
+
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
         """Point ``alias`` at ``version``; ``None`` removes it."""
 
@@ -96,24 +99,62 @@ class RunTracker(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Who answers a model's requests.
+
+    :param weights: percentages by version, summing to 100; one of 0 is a standby: loaded and ready, unserved.
+        Empty: nothing is served.
+    :param mirrored: versions that get copies of so many percent of the requests; nobody sees their answers.
+    :param generation: the number of the ledger's link that ordered this, by which a target knows an order
+        that comes too late; 0: nobody's order.
+    """
+
+    weights: Mapping[str, int] = field(default_factory=dict)
+    mirrored: Mapping[str, int] = field(default_factory=dict)
+    generation: int = 0
+
+    @property
+    def served(self) -> dict[str, int]:
+        """The versions that answer requests."""
+        return {version: weight for version, weight in self.weights.items() if weight}
+
+    def same(self, other: Traffic) -> bool:
+        """Whether the same versions get the same requests, whoever ordered it."""
+        return (dict(self.weights), dict(self.mirrored)) == (dict(other.weights), dict(other.mirrored))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionStats:
-    """What one served version did in a time span; latencies in milliseconds, ``None`` without requests."""
+    """What one version did in a time span; latencies in milliseconds, ``None`` without requests.
+
+    :param compared: rows of a mirrored version that were compared with the answer that was served.
+    :param disagreement: the share of them that differ; numbers: by more than 1e-6 of their size.
+    :param difference_p95: the difference, in the prediction's own unit, that 95 % of them do not exceed.
+    """
 
     requests: int = 0
     errors: int = 0
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
     latency_p99_ms: float | None = None
+    compared: int = 0
+    disagreement: float | None = None
+    difference_p95: float | None = None
 
 
 class ServingTarget(Protocol):
     """Where models are served; declarative, so that a repeated act changes nothing."""
 
-    def apply(self, model: str, weights: Mapping[str, int]) -> None:
-        """Serve exactly these versions with these percentages (they sum to 100)."""
+    def apply(self, model: str, traffic: Traffic) -> None:
+        """Serve exactly this; returns once it is so.
 
-    def current(self, model: str) -> dict[str, int]:
-        """The percentages in force; empty if nothing is served."""
+        :raises Superseded: a later generation is in force.
+        :raises InvalidInput: it can never be so; what was served is served still.
+        :raises TransientError: the platform does not answer.
+        """
+
+    def current(self, model: str) -> Traffic:
+        """What is in force, as the platform has it; empty if nothing is served."""
 
     def metrics(self, model: str, since: datetime) -> dict[str, VersionStats]:
         """Statistics per version since an instant."""

@@ -30,6 +30,9 @@ class FakeRegistry:
         number = self._aliases.get(name, {}).get(ref[1:]) if ref.startswith("@") else ref
         return self._shown(name, number) if number in self._versions.get(name, {}) and number else None
 
+    def versions(self, name: str) -> list[ModelVersion]:
+        return [self._shown(name, number) for number in self._versions.get(name, {})]
+
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
         aliases = self._aliases.setdefault(name, {})
         if version is None:

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
@@ -72,6 +72,30 @@ class MlflowRegistry:
         except NotFound:
             return None
         return _version(answer["model_version"])
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """Every version, oldest first; empty for an unknown model."""
+        try:
+            aliases = self._aliases(name)
+        except NotFound:
+            return []
+        found: list[ModelVersion] = []
+        query = {"filter": f"name={_literal(name)}", "max_results": "1000"}
+        while True:
+            answer = self.rest.get("model-versions/search", query)
+            found += [_version(each) for each in answer.get("model_versions", [])]
+            if not answer.get("next_page_token"):
+                break
+            query["page_token"] = answer["next_page_token"]
+        pointing = {
+            each.version: tuple(sorted(name for name, to in aliases.items() if to == each.version))
+            for each in found
+        }
+        # MLflow's search leaves the aliases out.
+        return sorted(
+            (replace(each, aliases=pointing[each.version]) for each in found),
+            key=lambda each: int(each.version),
+        )
 
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
         """Point ``alias`` at ``version``; ``None`` removes it. Raises ``NotFound`` for an unknown version."""
