@@ -32,6 +32,7 @@ EventKind = Literal[
     "approved",
     "rejected",
     "shifted",
+    "observed",
     "withdrawn",
     "promoted",
     "retired",

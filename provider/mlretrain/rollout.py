@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,8 @@ from mlretrain.standing import Standing
 
 OUTCOME = "mlretrain.outcome"
 """The model version's tag that says what became of it."""
+ADOPTED = "adopted"
+"""The run of the event that enters a champion from before the ledger."""
 ALONE = "alone"
 """The outcome of an order that leaves all requests, and the place of standbys, to one version."""
 
@@ -61,6 +63,7 @@ class Rollout:
         :param outcome: tells the run's orders apart: the share, or ``standby``.
         :raises Superseded: another run has acted since, or this one has withdrawn.
         """
+        self.adopt()
         mine = self._orders()
 
         def allowed(standing: Standing) -> None:
@@ -79,6 +82,23 @@ class Rollout:
         )
         self._serve(link)
         return link
+
+    def adopt(self) -> Standing:
+        """What is in force; a champion that the registry had before there was a ledger is entered first."""
+        standing = self.ledger.standing()
+        found = None if standing.champion else self.registry.version(self.pipeline, f"@{CHAMPION}")
+        if found is None:
+            return standing
+        traffic = self.target.current(self.pipeline) if self.target is not None else Traffic()
+        entry = replace(
+            self._event("promoted"),
+            run_id=ADOPTED,
+            version=found.version,
+            outcome="promoted",
+            reason="it was the champion before the ledger knew of any",
+            traffic=traffic if traffic.weights and not self._orders() else None,
+        )
+        return self.ledger.append(entry, _unless_crowned).link.standing
 
     def withdraw(self, version: str, reason: str, evidence: Mapping[str, Any] | None = None) -> bool:
         """Give all requests back to the champion at once; ``False`` if there is nothing to take back.
@@ -118,6 +138,7 @@ class Rollout:
         """
         if self.registry.version(self.pipeline, version) is None:
             raise NotFound("no such version", where=self.pipeline, found=version)
+        self.adopt()
         if self.target is not None and not self._recorded("promoted"):
             self.shift(version, _all(version), champion=champion, outcome=ALONE)
         ordered = bool(self._orders())
@@ -186,7 +207,7 @@ class Rollout:
                 remedy=f"Look at the versions of the registered model {self.pipeline!r} in MLflow.",
             )
         done = self._recorded("rolled_back")
-        before = self.ledger.standing()
+        before = self.adopt()
         champion = before.champion
         if self.target is not None and not done:
             self._serve_or_restore(to, before)
@@ -250,7 +271,10 @@ class Rollout:
         return bool(self.ledger.of_run(self.run_id, kind))
 
     def _append(self, kind: EventKind, allowed: Callable[[Standing], None] | None, **fields: Any) -> Appended:
-        event = LedgerEvent(
+        return self.ledger.append(self._event(kind, **fields), allowed)
+
+    def _event(self, kind: EventKind, **fields: Any) -> LedgerEvent:
+        return LedgerEvent(
             pipeline=self.pipeline,
             run_id=self.run_id,
             kind=kind,
@@ -258,7 +282,6 @@ class Rollout:
             window_end=self.window_end,
             **fields,
         )
-        return self.ledger.append(event, allowed)
 
     def _expect(self, standing: Standing, version: str, champion: str | None) -> None:
         if standing.champion not in (champion, version):
@@ -267,7 +290,7 @@ class Rollout:
                 where=self.pipeline,
                 found=f"version {standing.champion}",
                 allowed=f"version {champion}",
-                remedy="Start a new retraining.",
+                remedy="Start a new retraining; if this comes again, mlretrain verify says what differs.",
             )
         if self.ledger.of_run(self.run_id, "withdrawn"):
             raise Superseded(
@@ -348,6 +371,11 @@ class Rollout:
             self.registry.tag(self.pipeline, version, {OUTCOME: outcome})
         except NotFound:
             logger.warning("Version %s is gone from the registry.", version)
+
+
+def _unless_crowned(standing: Standing) -> None:
+    if standing.champion is not None:
+        raise TransientError("a champion has just been entered", found=f"version {standing.champion}")
 
 
 def _all(version: str) -> Traffic:
