@@ -60,12 +60,13 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     if origin is typing.Literal:
         return _expect(data in args, data, where, data)
     if origin in (types.UnionType, typing.Union):
-        return None if data is None else _read_union(args, data, where)
+        return None if data is None and type(None) in args else _read_union(args, data, where)
     if origin is tuple:
         return _read_tuple(args, data, where)
     if origin is list:
         return [_read(args[0], each, f"{where}[{i}]") for i, each in enumerate(data)]
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        _expect(isinstance(data, Mapping), data, where, data)
         return {str(key): _read(args[1], each, f"{where}.{key}") for key, each in data.items()}
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(kind, data, where)
