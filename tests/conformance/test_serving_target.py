@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mlretrain.errors import MlretrainError
-from mlretrain.ports import ServingTarget, VersionStats
+from mlretrain.errors import MlretrainError, Superseded
+from mlretrain.ports import ServingTarget, Traffic, VersionStats
 from mlretrain.serving.app import Settings, create_app
 from mlretrain.serving.server import listen
 from mlretrain.serving.target import LocalTarget
@@ -46,7 +46,11 @@ async def _no_answer(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("nothing is asked here")
 
 
-@pytest.fixture(params=[fake, local], ids=["fake", "local"])
+FACTORIES = [fake, local]
+"""Each gives a target, empty and answering, for as long as the block."""
+
+
+@pytest.fixture(params=FACTORIES, ids=lambda factory: factory.__name__)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServingTarget]:
     start: Callable[[Path], AbstractContextManager[ServingTarget]] = request.param
     with start(tmp_path) as running:
@@ -54,52 +58,96 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServingTa
 
 
 def test_nothing_is_served_at_first(target: ServingTarget) -> None:
-    assert target.current("m") == {}
+    assert target.current("m") == Traffic()
     assert target.metrics("m", datetime.now(UTC) - timedelta(hours=1)) == {}
 
 
 def test_what_was_applied_is_in_force(target: ServingTarget) -> None:
-    target.apply("m", {"1": 90, "2": 10})
-    target.apply("m", {"1": 90, "2": 10})
+    canary = Traffic(weights={"1": 90, "2": 10}, generation=1)
+    target.apply("m", canary)
+    target.apply("m", canary)
 
-    assert target.current("m") == {"1": 90, "2": 10}
-
-
-def test_a_change_replaces_all_weights(target: ServingTarget) -> None:
-    target.apply("m", {"1": 90, "2": 10})
-    target.apply("m", {"3": 100})
-
-    assert target.current("m") == {"3": 100}
+    assert target.current("m") == canary
 
 
-def test_a_version_without_traffic_is_not_in_force(target: ServingTarget) -> None:
-    target.apply("m", {"1": 100, "2": 0})
+def test_a_change_replaces_all_that_was(target: ServingTarget) -> None:
+    target.apply("m", Traffic(weights={"1": 90, "2": 10}, generation=1))
+    target.apply("m", Traffic(weights={"3": 100}, generation=2))
 
-    assert target.current("m") == {"1": 100}
+    assert target.current("m") == Traffic(weights={"3": 100}, generation=2)
+
+
+def test_a_standby_is_kept_and_serves_nothing(target: ServingTarget) -> None:
+    target.apply("m", Traffic(weights={"1": 100, "2": 0}, generation=1))
+
+    assert target.current("m").weights == {"1": 100, "2": 0}
+    assert target.current("m").served == {"1": 100}
+
+
+def test_a_mirrored_version_serves_nothing(target: ServingTarget) -> None:
+    shadow = Traffic(weights={"1": 100}, mirrored={"2": 20}, generation=1)
+    target.apply("m", shadow)
+
+    assert target.current("m") == shadow
+    target.apply("m", Traffic(weights={"1": 100}, generation=2))
+    assert target.current("m") == Traffic(weights={"1": 100}, generation=2)
 
 
 def test_models_do_not_touch_each_other(target: ServingTarget) -> None:
-    target.apply("m", {"1": 100})
-    target.apply("other", {"5": 50, "6": 50})
-    target.apply("m", {"2": 100})
+    target.apply("m", Traffic(weights={"1": 100}, generation=7))
+    target.apply("other", Traffic(weights={"5": 50, "6": 50}, generation=1))
+    target.apply("m", Traffic(weights={"2": 100}, generation=8))
 
-    assert target.current("m") == {"2": 100}
-    assert target.current("other") == {"5": 50, "6": 50}
+    assert target.current("m") == Traffic(weights={"2": 100}, generation=8)
+    assert target.current("other") == Traffic(weights={"5": 50, "6": 50}, generation=1)
 
 
-@pytest.mark.parametrize("weights", [{}, {"1": 99}, {"1": 60, "2": 60}, {"1": 110, "2": -10}])
-def test_what_is_no_weights_is_refused_and_changes_nothing(
+@pytest.mark.parametrize("weights", [{"1": 99}, {"1": 60, "2": 60}, {"1": 110, "2": -10}, {"v1": 100}])
+def test_what_is_no_traffic_is_refused_and_changes_nothing(
     target: ServingTarget, weights: dict[str, int]
 ) -> None:
-    target.apply("m", {"1": 100})
+    target.apply("m", Traffic(weights={"1": 100}, generation=1))
     with pytest.raises(MlretrainError):
-        target.apply("m", weights)
+        target.apply("m", Traffic(weights=weights, generation=2))
 
-    assert target.current("m") == {"1": 100}
+    assert target.current("m") == Traffic(weights={"1": 100}, generation=1)
+
+
+def test_an_order_that_comes_too_late_is_refused(target: ServingTarget) -> None:
+    champion = Traffic(weights={"1": 100}, generation=5)
+    target.apply("m", champion)
+
+    for late in (Traffic(weights={"2": 100}, generation=4), Traffic(weights={"2": 100}, generation=5)):
+        with pytest.raises(Superseded):
+            target.apply("m", late)
+
+    assert target.current("m") == champion
+
+
+def test_a_person_is_followed_and_makes_no_late_order_good(target: ServingTarget) -> None:
+    champion = Traffic(weights={"1": 100}, generation=5)
+    target.apply("m", champion)
+    target.apply("m", Traffic(weights={"3": 100}))
+
+    assert target.current("m") == Traffic(weights={"3": 100})
+    with pytest.raises(Superseded):
+        target.apply("m", Traffic(weights={"2": 100}, generation=4))
+    assert target.current("m") == Traffic(weights={"3": 100})
+    target.apply("m", champion)
+    assert target.current("m") == champion
+
+
+def test_a_model_can_be_taken_out_of_service(target: ServingTarget) -> None:
+    target.apply("m", Traffic(weights={"1": 100}, generation=1))
+    target.apply("m", Traffic(generation=2))
+
+    assert target.current("m").served == {}
+    with pytest.raises(Superseded):
+        target.apply("m", Traffic(weights={"1": 100}, generation=1))
 
 
 def test_a_version_that_was_asked_nothing_has_no_requests_and_no_latency(target: ServingTarget) -> None:
-    target.apply("m", {"1": 100})
+    target.apply("m", Traffic(weights={"1": 100}, generation=1))
     stats = target.metrics("m", datetime.now(UTC) - timedelta(hours=1))
 
     assert stats.get("1", VersionStats()) == VersionStats()

@@ -1,4 +1,4 @@
-"""What operators and probes ask the server: weights, statistics, metrics, health."""
+"""What operators and probes ask the server: traffic, statistics, metrics, health."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from mlretrain.errors import InvalidInput, MlretrainError, TransientError
 from mlretrain.serving.metrics import ServerMetrics
 from mlretrain.serving.predictions import PredictionLog
 from mlretrain.serving.replies import body_of, status_of
-from mlretrain.serving.router import Router, read_weights
+from mlretrain.serving.router import Router
 from mlretrain.serving.stats import KEPT_S, StatsLog
+from mlretrain.serving.traffic import read_traffic
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -49,7 +50,7 @@ class Admin:
 
         return [
             Route("/models/{model}", self._model, methods=["GET"]),
-            Route("/models/{model}/weights", self._apply, methods=["PUT"]),
+            Route("/models/{model}/traffic", self._apply, methods=["PUT"]),
             Route("/models/{model}/stats", self._statistics, methods=["GET"]),
             Route("/models/{model}/flush", self._flush, methods=["POST"]),
             Route("/health", self._health, methods=["GET"]),
@@ -84,7 +85,7 @@ class Admin:
         model = request.path_params["model"]
         if model.startswith("."):
             raise InvalidInput("not the name of a model", found=repr(model), allowed="no leading dot")
-        await self._router.apply(model, read_weights(_json(await request.body())))
+        await self._router.apply(model, read_traffic(_json(await request.body())))
         return self._state(model)
 
     async def _statistics(self, request: Request) -> Response:
@@ -93,7 +94,8 @@ class Admin:
         model = request.path_params["model"]
         text = request.query_params.get("since")
         since = wire.parse_time(text.replace(" ", "+"), "since") if text else datetime.fromtimestamp(0, UTC)
-        found = self._stats.since(model, since, self._router.weights(model))
+        traffic = self._router.traffic(model)
+        found = self._stats.since(model, since, (*traffic.weights, *traffic.mirrored))
         return JSONResponse({"versions": wire.to_wire(found), "kept_s": KEPT_S})
 
     async def _flush(self, request: Request) -> Response:
@@ -131,8 +133,8 @@ class Admin:
     def _state(self, model: str) -> Response:
         from starlette.responses import JSONResponse
 
-        body = {"weights": self._router.weights(model), "loaded": self._router.loaded(model)}
-        return JSONResponse(body)
+        body = wire.to_wire(self._router.traffic(model))
+        return JSONResponse({**body, "loaded": self._router.loaded(model)})
 
     def _unauthorized(self, request: Request) -> Response | None:
         from starlette.responses import JSONResponse

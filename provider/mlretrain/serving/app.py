@@ -1,4 +1,4 @@
-"""The model server as an ASGI app: MLflow's scoring protocol, weights, statistics, metrics, health."""
+"""The model server as an ASGI app: MLflow's scoring protocol, traffic, statistics, metrics, health."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlretrain.serving.metrics import ServerMetrics
 from mlretrain.serving.predictions import FLUSH_ROWS, FLUSH_S, PredictionLog
 from mlretrain.serving.router import Load, Router
 from mlretrain.serving.scoring import MlflowLoader
-from mlretrain.serving.state import WeightFile
+from mlretrain.serving.state import TrafficFile
 from mlretrain.serving.stats import StatsLog
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Settings:
 
     :param tracking_uri: MLflow's server, where the models are registered.
     :param log_dir: folder of the prediction log.
-    :param state_dir: folder of the weights in force.
-    :param token: what a change of weights must bear; ``None`` asks for nothing.
+    :param state_dir: folder of the traffic in force.
+    :param token: what a change of traffic must bear; ``None`` asks for nothing.
     """
 
     tracking_uri: str
@@ -48,10 +48,10 @@ class Settings:
 def create_app(
     settings: Settings, *, load: Load | None = None, clock: Callable[[], float] = time.time
 ) -> Starlette:
-    """The server, not yet started: its lifespan restores the weights and ends the prediction log.
+    """The server, not yet started: its lifespan restores the traffic and ends the prediction log.
 
     Raises :class:`~mlretrain.errors.MissingExtra`, or :class:`~mlretrain.errors.ConfigError` if the state
-    folder holds something else than weights.
+    folder holds something else than traffic.
 
     :param load: how to load a version; by default from MLflow's registry.
     :param clock: seconds since the epoch.
@@ -69,7 +69,7 @@ def create_app(
         flush_s=settings.flush_s,
     )
     load = load or MlflowLoader(settings.tracking_uri)
-    router = Router(load, WeightFile(settings.state_dir), metrics.weights)
+    router = Router(load, TrafficFile(settings.state_dir), metrics.traffic)
     invocations = Invocations(router=router, stats=stats, metrics=metrics, log=log, clock=clock)
     admin = Admin(router=router, stats=stats, metrics=metrics, log=log, token=settings.token)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
+
+from mlretrain.ports import Traffic
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -37,20 +39,24 @@ class ServerMetrics:
             ("model",),
             registry=self._registry,
         )
-        self._weights: dict[str, set[str]] = {}
+        self._mirrored = Gauge(
+            "mlretrain_mirrored", "Percentage of requests copied", labels, registry=self._registry
+        )
+        self._shown: dict[tuple[Any, str], set[str]] = {}
 
     def request(self, model: str, version: str, code: int, latency_s: float) -> None:
         """Count one answered request."""
         self._requests.labels(model, version, str(code)).inc()
         self._seconds.labels(model, version).observe(latency_s)
 
-    def weights(self, model: str, weights: Mapping[str, int]) -> None:
-        """Show the weights in force; versions without one disappear."""
-        for version in self._weights.get(model, set()) - set(weights):
-            self._weight.remove(model, version)
-        for version, weight in weights.items():
-            self._weight.labels(model, version).set(weight)
-        self._weights[model] = set(weights)
+    def traffic(self, model: str, traffic: Traffic) -> None:
+        """Show the traffic in force; versions that are not in it disappear."""
+        for gauge, shares in ((self._weight, traffic.weights), (self._mirrored, traffic.mirrored)):
+            for version in self._shown.get((gauge, model), set()) - set(shares):
+                gauge.remove(model, version)
+            for version, share in shares.items():
+                gauge.labels(model, version).set(share)
+            self._shown[gauge, model] = set(shares)
 
     def logged(self, model: str, rows: int) -> None:
         """Count rows of the prediction log that are on disk."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlretrain.errors import MlretrainError, TransientError
-from mlretrain.serving.router import LoadFailed, NotReady, Superseded, UnknownModel
+from mlretrain.errors import MlretrainError, Superseded, TransientError
+from mlretrain.serving.router import LoadFailed, NotReady, UnknownModel
 
 STATUS: tuple[tuple[type[MlretrainError], int], ...] = (
     (NotReady, 503),
     (TransientError, 502),
     (UnknownModel, 404),
-    (LoadFailed, 409),
+    (LoadFailed, 422),
     (Superseded, 409),
 )
 """The first that fits; any other error is the caller's: 400."""

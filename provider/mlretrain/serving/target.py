@@ -13,10 +13,19 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from mlretrain import wire
-from mlretrain.errors import ConfigError, ContractError, InvalidInput, MlretrainError, TransientError
-from mlretrain.ports import VersionStats
+from mlretrain.errors import (
+    ConfigError,
+    ContractError,
+    InvalidInput,
+    MlretrainError,
+    Superseded,
+    TransientError,
+)
+from mlretrain.ports import Traffic, VersionStats
+from mlretrain.serving.traffic import check_traffic
 
 ANSWER_S = 10.0
+FLUSH_S = 60.0
 LOAD_S = 120.0
 """How long ``apply`` waits: a new version is downloaded and loaded before the server answers."""
 
@@ -49,18 +58,27 @@ class LocalTarget:
         self._token = token
         self._sleep = sleep
 
-    def apply(self, model: str, weights: Mapping[str, int]) -> None:
-        """Serve exactly these versions of ``model``; what is new is loaded before any traffic moves.
+    def apply(self, model: str, traffic: Traffic) -> None:
+        """Serve, keep ready and mirror exactly this; what is new is loaded before any traffic moves.
 
-        Raises :class:`~mlretrain.errors.InvalidInput` if a version cannot be loaded; the server then keeps
-        the weights that it had.
+        Raises :class:`~mlretrain.errors.Superseded` if a later order has been followed, and
+        :class:`~mlretrain.errors.InvalidInput` if a version cannot be loaded; the server then keeps what it
+        had.
         """
-        self._call("PUT", f"{_path(model)}/weights", body=dict(weights), timeout_s=LOAD_S)
+        body = wire.to_wire(check_traffic(traffic))
+        self._call("PUT", f"{_path(model)}/traffic", body=body, timeout_s=LOAD_S)
 
-    def current(self, model: str) -> dict[str, int]:
-        """The percentages in force, without zeros; empty if the server does not know the model."""
-        answer = self._call("GET", _path(model), missing={})
-        return {str(version): int(weight) for version, weight in answer.get("weights", {}).items() if weight}
+    def current(self, model: str) -> Traffic:
+        """The traffic in force, standbys with it; its generation is 0 if a person ordered it."""
+        answer = self._call("GET", _path(model), missing={"weights": {}})
+        try:
+            return Traffic(**{name: answer[name] for name in Traffic.__dataclass_fields__ if name in answer})
+        except TypeError:
+            raise _stranger(f"GET {self.url}{_path(model)}", repr(answer)[:80]) from None
+
+    def flush(self, model: str) -> None:
+        """Have what was answered so far put into the prediction log, where it can be read."""
+        self._call("POST", f"{_path(model)}/flush", body={}, timeout_s=FLUSH_S)
 
     def metrics(self, model: str, since: datetime) -> dict[str, VersionStats]:
         """Statistics per version since an instant, at most 24 hours ago."""
@@ -84,7 +102,7 @@ class LocalTarget:
             except urllib.error.HTTPError as answer:
                 with answer:
                     refusal = _refused(answer, f"{method} {self.url}{path}")
-                if answer.code == 404 and missing is not None and not isinstance(refusal, ContractError):
+                if answer.code == 404 and missing is not None and isinstance(refusal, InvalidInput):
                     return missing
                 raise refusal from None
             except (OSError, http.client.HTTPException) as error:
@@ -139,6 +157,8 @@ def _refused(answer: urllib.error.HTTPError, where: str) -> MlretrainError:
         kind = TransientError
     elif answer.code in (401, 403):
         kind = ConfigError
+    elif answer.code == 409:
+        kind = Superseded
     else:
         kind = InvalidInput
     return kind(message, where=where, found=f"HTTP {answer.code}", remedy=remedy)

@@ -74,7 +74,7 @@ class ModelServerHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Whether the server answers and is a model server of ours."""
         try:
-            served = self.target().current("connection-test")
+            served = self.target().current("connection-test").served
         except MlretrainError as error:
             return False, str(error)
         return True, f"a model server at {self.url}" + (f", serving {served}" if served else "")

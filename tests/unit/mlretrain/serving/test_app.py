@@ -114,8 +114,10 @@ def logged(tmp_path: Path) -> pd.DataFrame:
 
 def test_mlflow_answers_and_the_version_is_named(serve: Serve) -> None:
     with serve() as client:
-        assert client.put("/models/m/weights", json={"7": 100}).json() == {
+        assert client.put("/models/m/traffic", json={"weights": {"7": 100}}).json() == {
             "weights": {"7": 100},
+            "mirrored": {},
+            "generation": 0,
             "loaded": ["7"],
         }
         answer = ask(client)
@@ -123,12 +125,12 @@ def test_mlflow_answers_and_the_version_is_named(serve: Serve) -> None:
         assert answer.json() == {"predictions": [14.0, 21.0]}
         assert answer.headers["x-model-version"] == "7"
         assert len(answer.headers["x-request-id"]) == 32
-        assert client.get("/models/m").json() == {"weights": {"7": 100}, "loaded": ["7"]}
+        assert client.get("/models/m").json()["weights"] == {"7": 100}
 
 
 def test_the_callers_request_id_is_kept_unless_it_is_none(serve: Serve) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
 
         assert ask(client, **{"X-Request-Id": "abc-1"}).headers["x-request-id"] == "abc-1"
         assert ask(client, **{"X-Request-Id": "not an id"}).headers["x-request-id"] != "not an id"
@@ -136,7 +138,7 @@ def test_the_callers_request_id_is_kept_unless_it_is_none(serve: Serve) -> None:
 
 def test_rows_are_logged_as_they_were_sent(serve: Serve, tmp_path: Path) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         ask(client, **{"X-Request-Id": "r1"})
         assert client.post("/models/m/flush").json() == {"flushed": True}
 
@@ -155,7 +157,7 @@ def test_rows_are_logged_as_they_were_sent(serve: Serve, tmp_path: Path) -> None
 
 def test_stopping_writes_the_log(serve: Serve, tmp_path: Path) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         ask(client)
 
     assert len(logged(tmp_path)) == 2
@@ -163,7 +165,7 @@ def test_stopping_writes_the_log(serve: Serve, tmp_path: Path) -> None:
 
 def test_a_model_that_raises_is_an_error_of_its_version(serve: Serve, tmp_path: Path) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         answer = ask(client, {"dataframe_records": [{"raise": 1}]}, **{"X-Request-Id": "r1"})
 
         assert answer.status_code == 500
@@ -180,7 +182,7 @@ def test_a_model_that_raises_is_an_error_of_its_version(serve: Serve, tmp_path: 
 
 def test_predictions_that_are_no_json_are_an_error_of_the_version(serve: Serve) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
 
         assert ask(client, {"dataframe_records": [{"unserialisable": 1}]}).status_code == 500
         assert client.get("/models/m/stats").json()["versions"]["7"]["errors"] == 1
@@ -199,7 +201,7 @@ def test_a_request_that_mlflow_refuses_is_the_callers_error(
     serve: Serve, content: bytes, content_type: str, status: int
 ) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         headers = {"Content-Type": content_type}
         answer = client.post("/models/m/invocations", content=content, headers=headers)
 
@@ -210,7 +212,7 @@ def test_a_request_that_mlflow_refuses_is_the_callers_error(
 
 def test_no_content_type_means_json(serve: Serve) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         answer = client.post("/models/m/invocations", content=b'{"dataframe_records": [{"a": 1.0}]}')
 
         assert answer.json() == {"predictions": [7.0]}
@@ -218,7 +220,7 @@ def test_no_content_type_means_json(serve: Serve) -> None:
 
 def test_csv_is_answered_and_logged_too(serve: Serve, tmp_path: Path) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         client.post("/models/m/invocations", content=b"a,b\n1,x\n", headers={"Content-Type": "text/csv"})
 
     assert logged(tmp_path)[["a", "b", "prediction"]].to_dict("list") == {
@@ -230,7 +232,7 @@ def test_csv_is_answered_and_logged_too(serve: Serve, tmp_path: Path) -> None:
 
 def test_traffic_follows_the_weights(serve: Serve) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 90, "8": 10})
+        client.put("/models/m/traffic", json={"weights": {"7": 90, "8": 10}})
         served = [ask(client).headers["x-model-version"] for _ in range(100)]
 
         assert (served.count("7"), served.count("8")) == (90, 10)
@@ -246,6 +248,9 @@ def test_traffic_follows_the_weights(serve: Serve) -> None:
                 "latency_p50_ms": None,
                 "latency_p95_ms": None,
                 "latency_p99_ms": None,
+                "compared": 0,
+                "disagreement": None,
+                "difference_p95": None,
             }
             for version in ("7", "8")
         }
@@ -254,7 +259,7 @@ def test_traffic_follows_the_weights(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (LoadFailed("models:/m/8 cannot be loaded", remedy="Check it."), 409),
+        (LoadFailed("models:/m/8 cannot be loaded", remedy="Check it."), 422),
         (TransientError("models:/m/8 cannot be fetched now", remedy="Check it."), 502),
     ],
 )
@@ -262,9 +267,9 @@ def test_a_version_that_cannot_be_loaded_leaves_the_weights(
     serve: Serve, loader: Loader, error: Exception, status: int
 ) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         loader.broken["8"] = error
-        answer = client.put("/models/m/weights", json={"7": 90, "8": 10})
+        answer = client.put("/models/m/traffic", json={"weights": {"7": 90, "8": 10}})
 
         assert answer.status_code == status
         assert answer.json()["error"].startswith("models:/m/8 cannot be")
@@ -276,7 +281,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_weights(
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"7": 99}', b'{"7": 50, "x": 50}'])
 def test_what_is_no_weights_is_refused(serve: Serve, body: bytes) -> None:
     with serve() as client:
-        answer = client.put("/models/m/weights", content=body)
+        answer = client.put("/models/m/traffic", content=body)
 
         assert answer.status_code == 400
         assert set(answer.json()) == {"error", "remedy"}
@@ -284,11 +289,11 @@ def test_what_is_no_weights_is_refused(serve: Serve, body: bytes) -> None:
 
 def test_a_slow_model_stops_neither_the_health_check_nor_a_change(serve: Serve, loader: Loader) -> None:
     with serve() as client, ThreadPoolExecutor(1) as pool:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         slow = pool.submit(ask, client, {"dataframe_records": [{"wait": 1, "a": 2.0}]})
         assert loader.asked.wait(10)
         assert client.get("/health").status_code == 200
-        assert client.put("/models/m/weights", json={"8": 100}).json()["loaded"] == ["7", "8"]
+        assert client.put("/models/m/traffic", json={"weights": {"8": 100}}).json()["loaded"] == ["7", "8"]
         assert ask(client).headers["x-model-version"] == "8"
         loader.answer.set()
         assert slow.result().json() == {"predictions": [14.0]}
@@ -297,13 +302,13 @@ def test_a_slow_model_stops_neither_the_health_check_nor_a_change(serve: Serve, 
 
 def test_a_model_name_that_would_leave_the_log_folder_is_refused(serve: Serve) -> None:
     with serve() as client:
-        assert client.put("/models/%2e%2e/weights", json={"7": 100}).status_code in (400, 404)
-        assert client.put("/models/.hidden/weights", json={"7": 100}).status_code == 400
+        assert client.put("/models/%2e%2e/traffic", json={"weights": {"7": 100}}).status_code in (400, 404)
+        assert client.put("/models/.hidden/traffic", json={"weights": {"7": 100}}).status_code == 400
 
 
 def test_an_unknown_model_names_the_known_ones(serve: Serve) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         for answer in (
             client.get("/models/n"),
             client.get("/models/n/stats"),
@@ -317,10 +322,12 @@ def test_an_unknown_model_names_the_known_ones(serve: Serve) -> None:
 def test_changes_ask_for_the_token_and_nothing_else_does(serve: Serve) -> None:
     with serve(token="s3cret") as client:
         bearer = {"Authorization": "Bearer s3cret"}
-        refused = client.put("/models/m/weights", json={"7": 100})
+        refused = client.put("/models/m/traffic", json={"weights": {"7": 100}})
         assert refused.status_code == 401
         assert "s3cret" not in refused.text
-        assert client.put("/models/m/weights", json={"7": 100}, headers=bearer).status_code == 200
+        assert (
+            client.put("/models/m/traffic", json={"weights": {"7": 100}}, headers=bearer).status_code == 200
+        )
         assert client.post("/models/m/flush").status_code == 401
         assert client.post("/models/m/flush", headers=bearer).status_code == 200
         assert ask(client).status_code == 200
@@ -328,7 +335,7 @@ def test_changes_ask_for_the_token_and_nothing_else_does(serve: Serve) -> None:
 
 def test_a_restarted_server_is_ready_once_it_serves_what_it_served(serve: Serve, loader: Loader) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 90, "8": 10})
+        client.put("/models/m/traffic", json={"weights": {"7": 90, "8": 10}})
     loader.gate = threading.Event()
     with serve() as client:
         assert client.get("/health").json() == {"status": "ok"}
@@ -341,10 +348,20 @@ def test_a_restarted_server_is_ready_once_it_serves_what_it_served(serve: Serve,
         assert client.get("/models/m").json()["weights"] == {"7": 90, "8": 10}
 
 
+def test_an_order_that_comes_too_late_is_a_conflict(serve: Serve) -> None:
+    with serve() as client:
+        client.put("/models/m/traffic", json={"weights": {"7": 100}, "generation": 5})
+        answer = client.put("/models/m/traffic", json={"weights": {"8": 100}, "generation": 4})
+
+        assert answer.status_code == 409
+        assert "later than 5" in answer.json()["error"]
+        assert client.get("/models/m").json()["weights"] == {"7": 100}
+
+
 def test_prometheus_sees_requests_errors_latency_and_weights(serve: Serve) -> None:
     with serve() as client:
-        client.put("/models/m/weights", json={"7": 90, "8": 10})
-        client.put("/models/m/weights", json={"8": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 90, "8": 10}})
+        client.put("/models/m/traffic", json={"weights": {"8": 100}})
         ask(client)
         ask(client, {"dataframe_records": [{"raise": 1}]})
         client.post("/models/m/flush")
@@ -372,7 +389,7 @@ def test_a_signature_gives_the_columns_their_types(tmp_path: Path) -> None:
         tracking_uri="http://registry", log_dir=tmp_path / "log", state_dir=tmp_path / "state"
     )
     with TestClient(create_app(settings, load=load, clock=NOON.timestamp)) as client:
-        client.put("/models/m/weights", json={"7": 100})
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
         ask(client, {"dataframe_records": [{"a": 2, "id": 7}]})
 
     assert logged(tmp_path)["a"].dtype == "float64"

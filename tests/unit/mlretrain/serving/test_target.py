@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from mlretrain.errors import ConfigError, ContractError, InvalidInput, MlretrainError, TransientError
-from mlretrain.ports import VersionStats
+from mlretrain.errors import (
+    ConfigError,
+    ContractError,
+    InvalidInput,
+    MlretrainError,
+    Superseded,
+    TransientError,
+)
+from mlretrain.ports import Traffic, VersionStats
 from mlretrain.serving.target import PAUSES_S, LocalTarget
 
 
@@ -36,6 +43,9 @@ class Handler(BaseHTTPRequestHandler):
         self.answer()
 
     def do_PUT(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
         self.answer()
 
     def answer(self) -> None:
@@ -65,11 +75,35 @@ def server() -> Iterator[Answers]:
         thread.join()
 
 
-def test_apply_puts_the_weights_with_the_token(server: Answers) -> None:
-    server.answer = {"weights": {"7": 90, "8": 10}, "loaded": ["7", "8"]}
-    LocalTarget(f"{server.url}/", token="s3cret").apply("flight delay", {"7": 90, "8": 10})
+def test_apply_puts_the_traffic_with_the_token(server: Answers) -> None:
+    server.answer = {}
+    order = Traffic(weights={"7": 100}, mirrored={"8": 10}, generation=3)
+    LocalTarget(f"{server.url}/", token="s3cret").apply("flight delay", order)
 
-    assert server.asked == [("PUT", "/models/flight%20delay/weights", "Bearer s3cret", b'{"7":90,"8":10}')]
+    body = b'{"generation":3,"mirrored":{"8":10},"weights":{"7":100}}'
+    assert server.asked == [("PUT", "/models/flight%20delay/traffic", "Bearer s3cret", body)]
+
+
+def test_what_is_no_traffic_is_not_even_sent(server: Answers) -> None:
+    with pytest.raises(InvalidInput, match="this is no traffic"):
+        LocalTarget(server.url).apply("m", Traffic(weights={"7": 99}))
+
+    assert server.asked == []
+
+
+def test_what_is_in_force_is_what_the_server_says(server: Answers) -> None:
+    server.answer = {"weights": {"7": 100, "8": 0}, "mirrored": {"8": 5}, "generation": 4, "loaded": ["7"]}
+
+    assert LocalTarget(server.url).current("m") == Traffic(
+        weights={"7": 100, "8": 0}, mirrored={"8": 5}, generation=4
+    )
+
+
+def test_flush_asks_for_the_log(server: Answers) -> None:
+    server.answer = {"flushed": True}
+    LocalTarget(server.url, token="s3cret").flush("m")
+
+    assert server.asked == [("POST", "/models/m/flush", "Bearer s3cret", b"{}")]
 
 
 def test_metrics_ask_since_an_instant(server: Answers) -> None:
@@ -88,7 +122,7 @@ def test_a_model_that_the_server_does_not_know_serves_nothing(server: Answers) -
     server.status, server.answer = 404, {"error": "no model 'm' is served here", "remedy": None}
     target = LocalTarget(server.url)
 
-    assert target.current("m") == {}
+    assert target.current("m") == Traffic()
     assert target.metrics("m", datetime.now(UTC)) == {}
 
 
@@ -96,7 +130,8 @@ def test_a_model_that_the_server_does_not_know_serves_nothing(server: Answers) -
     ("status", "kind"),
     [
         (400, InvalidInput),
-        (409, InvalidInput),
+        (422, InvalidInput),
+        (409, Superseded),
         (401, ConfigError),
         (502, TransientError),
         (503, TransientError),
@@ -108,9 +143,9 @@ def test_a_refusal_is_told_in_the_servers_words(
     server.status, server.answer = status, {"error": "models:/m/8 cannot be loaded", "remedy": "Check it."}
 
     with pytest.raises(kind, match=rf"cannot be loaded \(found HTTP {status}\)\. Check it\.") as caught:
-        LocalTarget(server.url).apply("m", {"8": 100})
+        LocalTarget(server.url).apply("m", Traffic(weights={"8": 100}))
 
-    assert caught.value.where == f"PUT {server.url}/models/m/weights"
+    assert caught.value.where == f"PUT {server.url}/models/m/traffic"
     assert len(server.asked) == 1
 
 
@@ -118,7 +153,7 @@ def test_an_answer_from_something_else_is_shown(server: Answers) -> None:
     server.status, server.answer = 502, b"<html>bad gateway</html>"
 
     with pytest.raises(TransientError, match="answered 502: <html>"):
-        LocalTarget(server.url).apply("m", {"8": 100})
+        LocalTarget(server.url).apply("m", Traffic(weights={"8": 100}))
 
 
 def test_a_server_that_is_away_is_asked_again_and_then_given_up() -> None:
@@ -137,7 +172,7 @@ def test_a_server_that_comes_back_is_served(server: Answers) -> None:
     server.drops, server.answer = 2, {"weights": {"7": 100}}
     pauses: list[float] = []
 
-    assert LocalTarget(server.url, sleep=pauses.append).current("m") == {"7": 100}
+    assert LocalTarget(server.url, sleep=pauses.append).current("m") == Traffic(weights={"7": 100})
     assert pauses == list(PAUSES_S[:2])
 
 
