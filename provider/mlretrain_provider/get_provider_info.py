@@ -71,7 +71,9 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": "ML Retrain", "python-modules": ["mlretrain_provider.bundles.yaml"]},
         ],
         "notifications": [
+            "mlretrain_provider.notifications.email.EmailNotifier",
             "mlretrain_provider.notifications.log.LogNotifier",
+            "mlretrain_provider.notifications.slack.SlackNotifier",
             "mlretrain_provider.notifications.webhook.WebhookNotifier",
         ],
         "extra-links": [

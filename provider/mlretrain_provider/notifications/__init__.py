@@ -1,1 +1,1 @@
-"""Notifiers for drift, promotion, rejection, roll-back and failure."""
+"""Notifiers for drift, approval, promotion, rejection, roll-back and failure."""
