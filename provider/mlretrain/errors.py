@@ -89,6 +89,10 @@ class ConfigError(MlretrainError):
     exit_code = 13
 
 
+class UnmetRequirements(ConfigError):
+    """The packages that are asked for cannot be installed, or are not there."""
+
+
 class MissingExtra(ConfigError):
     """An optional dependency is not installed."""
 

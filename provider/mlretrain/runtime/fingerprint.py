@@ -34,6 +34,11 @@ def fingerprint(folder: str | Path) -> str:
     return digest({path.relative_to(root).as_posix(): _sha256(path) for path in _files(root)})
 
 
+def size(folder: str | Path) -> int:
+    """The bytes of the files that :func:`fingerprint` is of."""
+    return sum(path.stat().st_size for path in _files(Path(folder)))
+
+
 def signature_digest(folder: str | Path) -> str:
     """The SHA-256 of the signature in the model's ``MLmodel``, as it is written there.
 

@@ -13,7 +13,7 @@ import logging
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ _PARTS = ("xgboost", "lightgbm", "catboost")
 
 
 _EXAMPLE_ROWS = 3
+_SEEN_ROWS = 10_000
 _SIGNATURE_ROWS = 100
 
 
@@ -91,10 +92,12 @@ def log_model(
     inputs: pd.DataFrame,
     prediction_method: str = "predict",
     user_module: ModuleType | None = None,
+    sensitive: Collection[str] = (),
 ) -> LoggedModel:
     """Keep ``model`` in the active MLflow run.
 
     :param inputs: the features that it was trained on; signature and input example are taken from them.
+    :param sensitive: columns of which the input example shows only the most common value.
     :param user_module: where the entrypoint lives. Unless it is installed, its classes and functions are
         stored with the model, which can then be loaded where the user's code is not.
     """
@@ -105,7 +108,8 @@ def log_model(
     name = flavor_of(model, prediction_method)
     flavor = _load_flavor(name)
     with _stored_by_value(user_module), _without_pickle_advice():
-        info = flavor.log_model(**_arguments(name, flavor, model, inputs, prediction_method), name="model")
+        arguments = _arguments(name, flavor, model, inputs, prediction_method, sensitive)
+        info = flavor.log_model(**arguments, name="model")
     return LoggedModel(model_uri=info.model_uri, flavor=name)
 
 
@@ -140,7 +144,12 @@ def _load_flavor(name: str) -> ModuleType:
 
 
 def _arguments(
-    name: str, flavor: Any, model: object, inputs: pd.DataFrame, prediction_method: str
+    name: str,
+    flavor: Any,
+    model: object,
+    inputs: pd.DataFrame,
+    prediction_method: str,
+    sensitive: Collection[str] = (),
 ) -> dict[str, Any]:
     """What the flavour's ``log_model`` and ``save_model`` are both given."""
     arguments: dict[str, Any] = {"python_model" if name == "mlflow.pyfunc" else _argument(flavor): model}
@@ -153,7 +162,7 @@ def _arguments(
     return {
         **arguments,
         "signature": _signature(model, inputs, prediction_method),
-        "input_example": inputs.head(_EXAMPLE_ROWS),
+        "input_example": _example(inputs, sensitive),
         "pip_requirements": _requirements(flavor.get_default_pip_requirements(**requirements_of)),
     }
 
@@ -162,6 +171,18 @@ def _used(model: object, columns: list[str]) -> list[str]:
     """The columns that the model says it was fitted on, if they are among ``columns``, else all."""
     fitted = list(getattr(model, "feature_names_in_", columns))
     return fitted if set(fitted) <= set(columns) else columns
+
+
+def _example(inputs: pd.DataFrame, sensitive: Collection[str]) -> pd.DataFrame:
+    """A few rows, in which a sensitive column tells nothing of anybody: it has its most common value."""
+    rows = inputs.head(_EXAMPLE_ROWS)
+    for name in rows.columns.intersection(list(sensitive)):
+        seen = inputs[name].dropna().head(_SEEN_ROWS)
+        if len(seen):
+            texts = seen.map(repr)  # of values that may be lists
+            common = seen[texts == texts.mode()[0]].head(1)
+            rows = rows.assign(**{name: common.take([0] * len(rows)).array})
+    return rows
 
 
 def _signature(model: object, inputs: pd.DataFrame, prediction_method: str) -> Any:

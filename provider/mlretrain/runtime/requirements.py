@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from mlretrain.errors import ConfigError, MissingExtra
+from mlretrain.errors import MissingExtra, UnmetRequirements
 
 REQUIREMENTS = "MLRETRAIN_REQUIREMENTS"
 """The environment variable with the requirements, one on a line, as pip writes them."""
@@ -14,7 +14,7 @@ REQUIREMENTS = "MLRETRAIN_REQUIREMENTS"
 def check_requirements(env: Mapping[str, str]) -> None:
     """Return if every requirement of :data:`REQUIREMENTS` is installed.
 
-    :raises ConfigError: naming all that are missing, or installed in another version.
+    :raises UnmetRequirements: naming all that are missing, or installed in another version.
     """
     wanted = env.get(REQUIREMENTS, "").splitlines()
     if not wanted:
@@ -35,7 +35,7 @@ def check_requirements(env: Mapping[str, str]) -> None:
         if found is None or not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{line} ({f'{found} is installed' if found else 'not installed'})")
     if wrong:
-        raise ConfigError(
+        raise UnmetRequirements(
             "the job's image does not have what the pipeline requires",
             where="train.environment.requirements",
             found="; ".join(wrong),

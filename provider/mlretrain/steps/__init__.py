@@ -1,4 +1,4 @@
-"""The measuring steps: validate, profile, trial, train, evaluate, performance. Each runs as one job.
+"""The measuring steps: validate, profile, trial, train, evaluate, smoke, performance. Each runs as one job.
 
 A step's module has a frozen dataclass ``Config`` and ``run(config, ctx) -> dict``; the result is plain JSON.
 It is imported when its step runs, so that a job pays only for the libraries of its own step.
@@ -12,6 +12,7 @@ STEPS = {
     "trial": "mlretrain.steps.trial",
     "train": "mlretrain.steps.train",
     "evaluate": "mlretrain.steps.evaluate",
+    "smoke": "mlretrain.steps.smoke",
     "performance": "mlretrain.steps.performance",
 }
 """Step name to module."""

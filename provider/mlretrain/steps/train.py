@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlretrain.data.dataset import Dataset
 from mlretrain.data.time_window import quote
 from mlretrain.drift.profile import TOP_CATEGORIES
 from mlretrain.drift.sample import ROWS
+from mlretrain.runtime.fingerprint import fingerprint, signature_digest, size
+from mlretrain.runtime.package import fetch, requirements
 from mlretrain.runtime.recipe import Recipe, fit_command, fit_function, log_params, no_model, open_rows
+from mlretrain.runtime.rehearsal import answer
 from mlretrain.runtime.tracking import run_id_of, tracking
 from mlretrain.wire import pretty
 
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from mlretrain.drift.profile import DriftProfile
     from mlretrain.runtime.context import StepContext
     from mlretrain.runtime.flavors import LoggedModel
+    from mlretrain.runtime.models import KeptModel
     from mlretrain.runtime.recipe import Rows
 
 _HELD_OUT = "mlretrain_held_out"
@@ -44,7 +50,8 @@ class Config(Recipe):
     :param chunk_s: the span, in seconds, of the reference profile's own time chunks, from which drift learns
         its noise: the length of a monitored window.
     :param top: categories that the profile keeps by name.
-    :param sensitive: columns of which the profile keeps only digests.
+    :param sensitive: columns of which the profile keeps only digests, and the model's input example the most
+        common value.
     :param sample: keep rows for the measures that need them; none: keep no row.
     """
 
@@ -78,6 +85,8 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
     :raises ConfigError: a column or the entrypoint does not exist.
     :raises UserCodeError: the user's code failed, or gave no model.
     """
+    from mlretrain.runtime.models import load
+
     run_id = run_id_of(ctx.request.frozen)
     with ctx.phase("read"):
         data = _load(config, ctx)
@@ -90,12 +99,16 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         if model is None:
             return {}
         metrics = dict(client.get_run(run_id).data.metrics)
-        with ctx.phase("answers"):
-            noise = _answer_noise(model.model_uri, data, config.chunk_s)
+        with ctx.phase("answers"), tempfile.TemporaryDirectory() as scratch:
+            folder = fetch(model.model_uri, scratch)
+            kept = load(str(folder), data.features)
+            package = _package(folder, kept, ctx)
+            noise = _answer_noise(kept, data, config.chunk_s)
     return {
         "model_uri": model.model_uri,
         "flavor": model.flavor,
         "mlflow_run_id": run_id,
+        **package,
         "profile_uri": ctx.write_output("profile", "profile.json", pretty(data.profile)),
         **({"sample_uri": ctx.write_output("sample", "sample.parquet", data.sample)} if data.sample else {}),
         "holdout_uri": ctx.write_output("holdout", "holdout.parquet", data.holdout),
@@ -148,7 +161,18 @@ def _profile(config: Config, rows: Rows) -> DriftProfile:
         )
 
 
-def _answer_noise(model_uri: str, data: _Data, chunk_s: float | None) -> dict[str, float]:
+def _package(folder: Path, kept: KeptModel, ctx: StepContext) -> dict[str, Any]:
+    """What tells later whether a model is this one: its files, what it needs, what it says of its example."""
+    return {
+        "model_sha256": fingerprint(folder),
+        "signature_sha256": signature_digest(folder),
+        "model_requirements": requirements(folder),
+        "model_bytes": size(folder),
+        "example_uri": ctx.write_output("example", "example.json", pretty(answer(kept.loaded, folder))),
+    }
+
+
+def _answer_noise(kept: KeptModel, data: _Data, chunk_s: float | None) -> dict[str, float]:
     """By method, how far the model's answers to one time chunk are from those to the others, at most."""
     if chunk_s is None or data.time_column is None:
         return {}
@@ -156,12 +180,9 @@ def _answer_noise(model_uri: str, data: _Data, chunk_s: float | None) -> dict[st
 
     from mlretrain.data.read import connect
     from mlretrain.drift.profile import build_profile
-    from mlretrain.runtime.models import ask
 
     rows = data.train.iloc[:: 1 + len(data.train) // _ANSWERS]
-    answers = pd.DataFrame(
-        {"prediction": list(ask(model_uri, rows, data.features).served), "time": rows[data.time_column].array}
-    )
+    answers = pd.DataFrame({"prediction": list(kept.ask(rows).served), "time": rows[data.time_column].array})
     with connect() as con:
         profile = build_profile(
             con.from_df(answers), include=("prediction",), time_column="time", chunk_s=chunk_s
@@ -219,6 +240,7 @@ def _train_function(
             inputs=data.train[data.features],
             prediction_method=config.prediction_method,
             user_module=module,
+            sensitive=config.sensitive,
         )
 
 

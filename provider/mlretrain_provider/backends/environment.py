@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from mlretrain.errors import ConfigError, TransientError
+from mlretrain.errors import ConfigError, TransientError, UnmetRequirements
 from mlretrain.runtime.runner import redact
 from mlretrain.wire import digest
 from mlretrain_provider.backends.own_wheel import DISTRIBUTION, build_wheel, needed_for_s3, source_digest
@@ -60,7 +60,7 @@ class Environments:
 
         Of several that ask at once one installs, the others wait for it.
 
-        :raises ConfigError: it cannot be installed; the message ends with the installer's last lines.
+        :raises UnmetRequirements: it cannot be installed; the message ends with the installer's last lines.
         :raises TransientError: the package index does not answer.
         """
         lines = sorted({_checked(each) for each in requirements})
@@ -119,7 +119,7 @@ class Environments:
 def _checked(requirement: str) -> str:
     text = requirement.strip()
     if not text or text.startswith(("-", "#")) or "\n" in text:
-        raise ConfigError(
+        raise UnmetRequirements(
             "not a package",
             where="train.environment.requirements",
             found=repr(requirement),
@@ -181,7 +181,7 @@ def _run(command: Sequence[str], lines: Sequence[str]) -> None:
     if done.returncode == 0:
         return
     said = _CREDENTIALS.sub("://***@", redact("\n".join(done.stdout.splitlines()[-_LAST_LINES:]), env))
-    kind = TransientError if _UNREACHABLE.search(done.stdout) else ConfigError
+    kind = TransientError if _UNREACHABLE.search(done.stdout) else UnmetRequirements
     raise kind(
         "the requirements cannot be installed",
         where="train.environment.requirements",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow.pyfunc.model import PythonModel
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -61,3 +62,22 @@ def test_requirements_are_pinned_once() -> None:
     requirements = flavors._requirements(["scikit-learn==1.9.1", "numpy<3"])
     assert requirements[:2] == ["scikit-learn==1.9.1", "numpy<3"]
     assert [each.partition("==")[0] for each in requirements[2:]] == ["pandas"]
+
+
+def test_the_input_example_tells_nothing_of_a_sensitive_column() -> None:
+    inputs = pd.DataFrame(
+        {
+            "distance": [1.0, 2.0, 3.0, 4.0],
+            "age": pd.array([None, 31, 30, 30], dtype="Int64"),
+            "email": ["ann@x", "bob@x", "n/a", "n/a"],
+            "face": [[1.0], [2.0], [3.0], [3.0]],
+            "gone": [None] * 4,
+        }
+    )
+    example = flavors._example(inputs, ("age", "email", "face", "gone", "not a feature"))
+    assert example["distance"].tolist() == [1.0, 2.0, 3.0]
+    assert example["age"].tolist() == [30] * 3
+    assert example["email"].tolist() == ["n/a"] * 3
+    assert example["face"].tolist() == [[3.0]] * 3
+    assert example["gone"].isna().all()
+    assert example.dtypes.equals(inputs.dtypes)
