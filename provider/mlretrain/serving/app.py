@@ -15,6 +15,7 @@ from mlretrain.errors import MissingExtra
 from mlretrain.serving.admin import Admin
 from mlretrain.serving.invocations import Invocations
 from mlretrain.serving.metrics import ServerMetrics
+from mlretrain.serving.mirror import Mirror
 from mlretrain.serving.predictions import FLUSH_ROWS, FLUSH_S, PredictionLog
 from mlretrain.serving.router import Load, Router
 from mlretrain.serving.scoring import MlflowLoader
@@ -70,17 +71,22 @@ def create_app(
     )
     load = load or MlflowLoader(settings.tracking_uri)
     router = Router(load, TrafficFile(settings.state_dir), metrics.traffic)
-    invocations = Invocations(router=router, stats=stats, metrics=metrics, log=log, clock=clock)
+    mirror = Mirror(router=router, stats=stats, metrics=metrics, log=log)
+    invocations = Invocations(
+        router=router, stats=stats, metrics=metrics, log=log, mirror=mirror, clock=clock
+    )
     admin = Admin(router=router, stats=stats, metrics=metrics, log=log, token=settings.token)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         log.start()
+        mirror.start()
         restoring = asyncio.ensure_future(router.restore())
         try:
             yield
         finally:
             restoring.cancel()
+            mirror.stop()
             await asyncio.to_thread(log.close)
 
     return Starlette(

@@ -1,4 +1,4 @@
-"""The way of a scoring request: pick a version, let MLflow answer, count it, log it."""
+"""The way of a scoring request: pick a version, let MLflow answer, count it, log it, then copy it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlretrain.errors import MlretrainError
 from mlretrain.serving.metrics import ServerMetrics
+from mlretrain.serving.mirror import Copied, Mirror
 from mlretrain.serving.predictions import Prediction, PredictionLog
 from mlretrain.serving.replies import body_of, status_of
 from mlretrain.serving.router import Router, Served
@@ -43,12 +44,14 @@ class Invocations:
         stats: StatsLog,
         metrics: ServerMetrics,
         log: PredictionLog,
+        mirror: Mirror,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._router = router
         self._stats = stats
         self._metrics = metrics
         self._log = log
+        self._mirror = mirror
         self._clock = clock
 
     def route(self) -> Route:
@@ -73,7 +76,29 @@ class Invocations:
             return
         with served.answering():
             answer = _Answer(self, model, served, request_id, send)
-            await answer.run(_for_mlflow(scope, headers), _replay(body, receive))
+            asked = _for_mlflow(scope, headers)
+            await answer.run(asked, _replay(body, receive))
+        self._copy(answer, asked, body)
+
+    def _copy(self, answer: _Answer, asked: Scope, body: bytes) -> None:
+        """For the mirrored versions, unless the request was the caller's mistake."""
+        code = answer.code
+        if code is None or 400 <= code < 500:
+            return
+        self._mirror.offer(
+            Copied(
+                model=answer.model,
+                request_id=answer.request_id.decode(),
+                scope=asked,
+                body=body,
+                at=self._now(),
+                code=code,
+                predictions=answer.call.predictions,
+            )
+        )
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
 
     def answered(
         self, model: str, version: str, request_id: str, code: int, seconds: float, call: Call
@@ -86,7 +111,7 @@ class Invocations:
                 Prediction(
                     model=model,
                     version=version,
-                    served_at=datetime.fromtimestamp(self._clock(), UTC),
+                    served_at=self._now(),
                     request_id=request_id,
                     rows=call.rows,
                     predictions=call.predictions,
@@ -101,24 +126,24 @@ class _Answer:
         self, invocations: Invocations, model: str, served: Served, request_id: bytes, send: Send
     ) -> None:
         self._invocations = invocations
-        self._model = model
+        self.model = model
         self._served = served
-        self._request_id = request_id
+        self.request_id = request_id
         self._send = send
-        self._call = Call()
+        self.call = Call()
         self._started_at = time.perf_counter()
-        self._code: int | None = None
+        self.code: int | None = None
         self._failed = False
 
     async def run(self, scope: Scope, receive: Receive) -> None:
         """Let MLflow's app answer."""
-        token = CALL.set(self._call)
+        token = CALL.set(self.call)
         try:
             await self._served.app(scope, receive, self)
         except Exception as error:  # noqa: BLE001 - the user's model, or MLflow writing its predictions as JSON
-            self._call.failure = self._call.failure or error
+            self.call.failure = self.call.failure or error
             self._log_failure()
-            if self._code is None:
+            if self.code is None:
                 await self._fail()
         finally:
             CALL.reset(token)
@@ -126,7 +151,7 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         """Takes one message of MLflow's answer (ASGI ``send``)."""
         if message["type"] == "http.response.start":
-            if self._call.failure:
+            if self.call.failure:
                 self._log_failure()
                 await self._fail()
                 return
@@ -138,30 +163,30 @@ class _Answer:
     async def _fail(self) -> None:
         self._failed = True
         self._count(500)
-        failure = type(self._call.failure).__name__
+        failure = type(self.call.failure).__name__
         body = {
-            "error": f"{self._model} version {self._served.version} failed with {failure}",
-            "remedy": f"The server's log has the traceback under request id {self._request_id.decode()}.",
+            "error": f"{self.model} version {self._served.version} failed with {failure}",
+            "remedy": f"The server's log has the traceback under request id {self.request_id.decode()}.",
         }
         await _send_json(self._send, 500, body, self._headers())
 
     def _count(self, code: int) -> None:
-        self._code = code
+        self.code = code
         seconds = time.perf_counter() - self._started_at
-        request_id = self._request_id.decode()
-        self._invocations.answered(self._model, self._served.version, request_id, code, seconds, self._call)
+        request_id = self.request_id.decode()
+        self._invocations.answered(self.model, self._served.version, request_id, code, seconds, self.call)
 
     def _log_failure(self) -> None:
         logger.error(
             "%s version %s failed, request id %s",
-            self._model,
+            self.model,
             self._served.version,
-            self._request_id.decode(),
-            exc_info=self._call.failure,
+            self.request_id.decode(),
+            exc_info=self.call.failure,
         )
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"x-model-version", self._served.version.encode()), (b"x-request-id", self._request_id)]
+        return [(b"x-model-version", self._served.version.encode()), (b"x-request-id", self.request_id)]
 
 
 def _for_mlflow(scope: Scope, headers: dict[bytes, bytes]) -> Scope:

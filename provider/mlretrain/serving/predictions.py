@@ -2,6 +2,9 @@
 
 Files are ``<folder>/<model>/date=YYYY-MM-DD/part-<time>-<random>.parquet``; they appear whole, by a
 rename, and never change. Until then rows wait in memory: a server killed by other than SIGTERM loses those.
+
+What mirrored versions predicted, which nobody was given, is in ``<folder>/<model>/.mirrored/date=…`` in the
+same form: readers of the log pass over names with a leading dot, so that only what was served is monitored.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 FLUSH_ROWS = 10_000
 FLUSH_S = 10.0
 CAPACITY_ROWS = 500_000
+MIRRORED = ".mirrored"
+"""The folder of what was not served."""
 
 Count = Callable[[str, int], None]
 """``(model, rows)``"""
@@ -34,7 +39,10 @@ Count = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prediction:
-    """One answered request: its rows as MLflow parsed them and what the model gave back."""
+    """One answered request: its rows as MLflow parsed them and what the model gave back.
+
+    :param mirrored: whether it was a copy, whose answer nobody got.
+    """
 
     model: str
     version: str
@@ -42,6 +50,12 @@ class Prediction:
     request_id: str
     rows: Any
     predictions: Any
+    mirrored: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Where it is kept, below the log's folder."""
+        return f"{quote(self.model, safe=' ')}/{MIRRORED}" if self.mirrored else quote(self.model, safe=" ")
 
 
 class PredictionLog:
@@ -103,7 +117,7 @@ class PredictionLog:
                 waiting, self._waiting = self._waiting, deque()
             groups: dict[tuple[str, str], list[Prediction]] = {}
             for each, _ in waiting:
-                groups.setdefault((each.model, f"{each.served_at:%Y-%m-%d}"), []).append(each)
+                groups.setdefault((each.folder, f"{each.served_at:%Y-%m-%d}"), []).append(each)
             try:
                 while groups:
                     key = next(iter(groups))
@@ -133,44 +147,44 @@ class PredictionLog:
                 logger.exception("predictions cannot be written to %s; they wait in memory", self._folder)
                 self._closed.wait(self._flush_s)
 
-    def _write(self, model: str, date: str, predictions: list[Prediction]) -> None:
+    def _write(self, folder: str, date: str, predictions: list[Prediction]) -> None:
         import pyarrow.parquet as pq
 
-        table = self._table(model, predictions)
+        table = self._table(folder, predictions)
         if table is None:
             return
-        folder = self._folder / quote(model, safe=" ") / f"date={date}"
-        folder.mkdir(parents=True, exist_ok=True)
+        dated = self._folder / folder / f"date={date}"
+        dated.mkdir(parents=True, exist_ok=True)
         name = f"part-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.parquet"
-        temporary = folder / f".{name}.tmp"
+        temporary = dated / f".{name}.tmp"
         pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(folder / name)
-        self._schemas[model] = table.schema
-        self._logged(model, table.num_rows)
+        temporary.replace(dated / name)
+        self._schemas[folder] = table.schema
+        self._logged(predictions[0].model, table.num_rows)
 
-    def _table(self, model: str, predictions: list[Prediction]) -> pa.Table | None:
+    def _table(self, folder: str, predictions: list[Prediction]) -> pa.Table | None:
         """The predictions as a table; those that fit in none are dropped and counted."""
-        schema = self._schema(model)
+        schema = self._schema(folder)
         try:
             return to_table(predictions, schema)
         except Exception as error:  # noqa: BLE001 - a request may hold anything that a model accepts
             fitting = [each for each in predictions if _fits(each, schema)]
             fitting = fitting if len(fitting) < len(predictions) else []
             lost = sum(row_count(each.rows) for each in predictions if each not in fitting)
-            logger.warning("%d rows asked of %s cannot be logged: %s", lost, model, error)
-            self._dropped(model, lost)
-        return self._table(model, fitting) if fitting else None
+            logger.warning("%d rows asked of %s cannot be logged: %s", lost, folder, error)
+            self._dropped(predictions[0].model, lost)
+        return self._table(folder, fitting) if fitting else None
 
-    def _schema(self, model: str) -> pa.Schema | None:
-        """The columns that this model's files have so far, also those from before a restart."""
+    def _schema(self, folder: str) -> pa.Schema | None:
+        """The columns that the files of this folder have so far, also those from before a restart."""
         import pyarrow.parquet as pq
 
-        if model not in self._schemas:
-            files = sorted((self._folder / quote(model, safe=" ")).glob("date=*/part-*.parquet"))
+        if folder not in self._schemas:
+            files = sorted((self._folder / folder).glob("date=*/part-*.parquet"))
             if not files:
                 return None
-            self._schemas[model] = pq.read_schema(files[-1])
-        return self._schemas[model]
+            self._schemas[folder] = pq.read_schema(files[-1])
+        return self._schemas[folder]
 
 
 def _fits(prediction: Prediction, schema: pa.Schema | None) -> bool:

@@ -1,7 +1,7 @@
-"""What each served version did since an instant: counts and latency quantiles.
+"""What each version did since an instant: counts, latency quantiles, how its answers differ from others.
 
-Requests are counted in buckets of one second that are kept for 24 hours. A latency is kept as the number of a
-logarithmic bin, 2 % wide, so that a quantile is off by at most 1 % however many requests there were.
+Requests are counted in buckets of one second that are kept for 24 hours. A latency, or a difference, is kept
+as the number of a logarithmic bin, 2 % wide, so that a quantile is off by at most 1 % of itself.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mlretrain.ports import VersionStats
+from mlretrain.serving.compare import Comparison
 
 KEPT_S = 24 * 3600
 
 SHORTEST_S = 1e-5
+SMALLEST = 1e-12
+"""A difference below this is none."""
+
 BIN_WIDTH = math.log(1.02)
+NO_DIFFERENCE = -1
+"""The bin of differences that are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,9 @@ class _Second:
     errors: int = 0
     client_errors: int = 0
     bins: Counter[int] = field(default_factory=Counter)
+    compared: int = 0
+    differing: int = 0
+    differences: Counter[int] = field(default_factory=Counter)
 
 
 class StatsLog:
@@ -53,7 +62,16 @@ class StatsLog:
         second.requests += 1
         second.errors += code >= 500
         second.client_errors += 400 <= code < 500
-        second.bins[_bin(latency_s)] += 1
+        second.bins[_bin(latency_s, SHORTEST_S)] += 1
+
+    def compared(self, model: str, version: str, comparison: Comparison) -> None:
+        """Count one answer of a mirrored version that was compared with the one that was served."""
+        second = self._current(self._seconds[model, version])
+        second.compared += comparison.rows
+        second.differing += comparison.differing
+        second.differences.update(
+            _bin(each, SMALLEST) if each >= SMALLEST else NO_DIFFERENCE for each in comparison.differences
+        )
 
     def since(self, model: str, instant: datetime, versions: Iterable[str] = ()) -> dict[str, ServedStats]:
         """Statistics per version from the second that ``instant`` falls in until now.
@@ -78,29 +96,39 @@ class StatsLog:
 
 
 def _summary(seconds: list[_Second]) -> ServedStats:
-    bins: Counter[int] = Counter()
+    bins, differences = Counter[int](), Counter[int]()
     for second in seconds:
         bins.update(second.bins)
+        differences.update(second.differences)
+    compared = sum(second.compared for second in seconds)
+    p50, p95, p99 = (_quantile(bins, share, SHORTEST_S) for share in (0.50, 0.95, 0.99))
     return ServedStats(
         requests=sum(second.requests for second in seconds),
         errors=sum(second.errors for second in seconds),
         client_errors=sum(second.client_errors for second in seconds),
-        latency_p50_ms=_quantile_ms(bins, 0.50),
-        latency_p95_ms=_quantile_ms(bins, 0.95),
-        latency_p99_ms=_quantile_ms(bins, 0.99),
+        latency_p50_ms=_milliseconds(p50),
+        latency_p95_ms=_milliseconds(p95),
+        latency_p99_ms=_milliseconds(p99),
+        compared=compared,
+        disagreement=sum(second.differing for second in seconds) / compared if compared else None,
+        difference_p95=_quantile(differences, 0.95, SMALLEST),
     )
 
 
-def _bin(latency_s: float) -> int:
-    return math.floor(math.log(max(latency_s, SHORTEST_S) / SHORTEST_S) / BIN_WIDTH)
+def _bin(value: float, smallest: float) -> int:
+    return math.floor(math.log(max(value, smallest) / smallest) / BIN_WIDTH)
 
 
-def _quantile_ms(bins: Counter[int], share: float) -> float:
-    """The latency that ``share`` of the requests did not exceed (nearest rank), at its bin's middle."""
+def _quantile(bins: Counter[int], share: float, smallest: float) -> float | None:
+    """The value that ``share`` of the binned do not exceed (nearest rank), at its bin's middle."""
     rank = math.ceil(share * bins.total())
     seen = 0
     for number in sorted(bins):
         seen += bins[number]
         if seen >= rank:
-            break
-    return round(1000 * SHORTEST_S * math.exp((number + 0.5) * BIN_WIDTH), 4)
+            return 0.0 if number == NO_DIFFERENCE else smallest * math.exp((number + 0.5) * BIN_WIDTH)
+    return None
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 4)

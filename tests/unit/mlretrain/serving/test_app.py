@@ -18,6 +18,7 @@ from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, DataType, Schema
 from starlette.testclient import TestClient
 
+from mlretrain.data.files import find
 from mlretrain.errors import TransientError
 from mlretrain.serving.app import Settings, create_app
 from mlretrain.serving.router import LoadFailed
@@ -52,6 +53,13 @@ class Factor:
             assert self.loader.answer.wait(10)
         if "raise" in data:
             raise ValueError("secret rows in here")
+        if "picky" in data and self.version == "8":
+            raise MlflowException.invalid_parameter_value("Failed to enforce schema")
+        if "hold" in data and self.version == "8":
+            self.loader.asked.set()
+            assert self.loader.answer.wait(10)
+        if "break" in data and self.version == "8":
+            raise ValueError("only I fail")
         if "refuse" in data:
             raise MlflowException.invalid_parameter_value("Failed to enforce schema")
         if "unserialisable" in data:
@@ -106,8 +114,8 @@ def ask(client: TestClient, rows: Any = ROWS, **headers: str) -> Any:
     return client.post("/models/m/invocations", json=rows, headers=headers)
 
 
-def logged(tmp_path: Path) -> pd.DataFrame:
-    files = sorted((tmp_path / "log").glob("m/date=2026-03-02/*.parquet"))
+def logged(tmp_path: Path, folder: str = "m") -> pd.DataFrame:
+    files = sorted((tmp_path / "log").glob(f"{folder}/date=2026-03-02/*.parquet"))
     frames: list[pd.DataFrame] = [pq.ParquetFile(file).read().to_pandas() for file in files]
     return pd.concat(frames)
 
@@ -356,6 +364,101 @@ def test_an_order_that_comes_too_late_is_a_conflict(serve: Serve) -> None:
         assert answer.status_code == 409
         assert "later than 5" in answer.json()["error"]
         assert client.get("/models/m").json()["weights"] == {"7": 100}
+
+
+SHADOW = {"weights": {"7": 100}, "mirrored": {"8": 50}}
+
+
+def stats_of(client: TestClient, version: str, *, requests: int) -> Any:
+    """The version's statistics once it has had so many copies."""
+    while True:
+        stats = client.get("/models/m/stats").json()["versions"][version]
+        if stats["requests"] >= requests:
+            return stats
+
+
+def test_a_mirrored_version_is_asked_in_private(serve: Serve, tmp_path: Path) -> None:
+    with serve() as client:
+        client.put("/models/m/traffic", json=SHADOW)
+        answers = [ask(client, **{"X-Request-Id": f"r{i}"}) for i in range(10)]
+        mirrored = stats_of(client, "8", requests=5)
+
+        assert {each.headers["x-model-version"] for each in answers} == {"7"}
+        assert {tuple(each.json()["predictions"]) for each in answers} == {(14.0, 21.0)}
+        assert (mirrored["requests"], mirrored["errors"]) == (5, 0)
+        assert mirrored["latency_p50_ms"] > 0
+        assert (mirrored["compared"], mirrored["disagreement"]) == (10, 1.0)
+        assert mirrored["difference_p95"] == pytest.approx(3.0, rel=0.01)
+        text = client.get("/metrics").text
+
+    for line in (
+        'mlretrain_requests_total{code="200",model="m",version="7"} 10.0',
+        'mlretrain_mirrored_requests_total{code="200",model="m",version="8"} 5.0',
+        'mlretrain_mirrored_rows_total{answer="different",model="m",version="8"} 10.0',
+        'mlretrain_mirrored{model="m",version="8"} 50.0',
+    ):
+        assert line in text
+    assert 'mlretrain_requests_total{code="200",model="m",version="8"}' not in text
+    served, copied = logged(tmp_path), logged(tmp_path, "m/.mirrored")
+    assert set(served["model_version"]) == {"7"}
+    assert set(copied["model_version"]) == {"8"}
+    assert len(served) == 20
+    assert set(copied["request_id"]) == {"r1", "r3", "r5", "r7", "r9"}
+    assert set(copied["prediction"]) == {16.0, 24.0}
+
+
+def test_readers_of_the_log_see_what_was_served_and_nothing_else(serve: Serve, tmp_path: Path) -> None:
+    with serve() as client:
+        client.put("/models/m/traffic", json={**SHADOW, "mirrored": {"8": 100}})
+        ask(client)
+        stats_of(client, "8", requests=1)
+
+    log = tmp_path / "log"
+    assert len(list(log.rglob("*.parquet"))) == 2
+    for uri in (f"file://{log}", f"file://{log}/m", f"file://{log}/**/*.parquet"):
+        assert [".mirrored" in each for each in find(uri)] == [False]
+    assert len(find(f"file://{log}/m/.mirrored")) == 1
+
+
+@pytest.mark.parametrize("column", ["picky", "break"])
+def test_a_mirrored_version_that_cannot_answer_what_was_answered_is_at_fault(
+    serve: Serve, column: str
+) -> None:
+    with serve() as client:
+        client.put("/models/m/traffic", json={**SHADOW, "mirrored": {"8": 100}})
+        answer = ask(client, {"dataframe_records": [{"a": 1.0, column: 1}]})
+        mirrored = stats_of(client, "8", requests=1)
+
+        assert answer.json() == {"predictions": [7.0]}
+        assert (mirrored["errors"], mirrored["compared"], mirrored["disagreement"]) == (1, 0, None)
+
+
+def test_a_mistake_of_the_caller_is_not_copied(serve: Serve) -> None:
+    with serve() as client:
+        client.put("/models/m/traffic", json={**SHADOW, "mirrored": {"8": 100}})
+        ask(client, {"dataframe_records": [{"refuse": 1}]})
+        ask(client)
+
+        assert stats_of(client, "8", requests=1)["requests"] == 1
+
+
+def test_a_mirrored_version_that_hangs_holds_up_nobody(
+    serve: Serve, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlretrain.serving.mirror.CAPACITY_BYTES", 10_000)
+    with serve() as client:
+        client.put("/models/m/traffic", json={**SHADOW, "mirrored": {"8": 100}})
+        rows = {"dataframe_records": [{"a": 1.0, "hold": 1}]}
+        answers = [ask(client, rows) for _ in range(30)]
+
+        assert {each.status_code for each in answers} == {200}
+        assert 'mlretrain_mirrored_dropped_total{model="m",version="8"} ' in client.get("/metrics").text
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
+        assert client.get("/models/m").json()["loaded"] == ["7", "8"]
+        loader.answer.set()
+        while client.get("/models/m").json()["loaded"] != ["7"]:
+            pass
+        assert stats_of(client, "7", requests=30)["errors"] == 0
 
 
 def test_prometheus_sees_requests_errors_latency_and_weights(serve: Serve) -> None:

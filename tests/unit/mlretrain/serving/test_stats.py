@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mlretrain.serving.compare import Comparison
 from mlretrain.serving.stats import KEPT_S, ServedStats, StatsLog
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -70,3 +71,28 @@ def test_quantiles_are_within_one_percent(scale_s: float) -> None:
     assert stats.latency_p50_ms == pytest.approx(1000 * latencies[499], rel=0.0101)
     assert stats.latency_p95_ms == pytest.approx(1000 * latencies[949], rel=0.0101)
     assert stats.latency_p99_ms == pytest.approx(1000 * latencies[989], rel=0.0101)
+
+
+def test_answers_that_were_compared_count_from_the_instant() -> None:
+    clock = Clock()
+    log = StatsLog(clock)
+    log.compared("m", "8", Comparison(rows=5, differing=5, differences=(9.0,) * 5))
+    clock.now += 10
+    log.compared("m", "8", Comparison(rows=90, differing=0, differences=(0.0,) * 90))
+    log.compared("m", "8", Comparison(rows=10, differing=9, differences=(0.0, *(0.25,) * 9)))
+
+    stats = log.since("m", MONDAY.replace(second=10))["8"]
+
+    assert (stats.requests, stats.compared, stats.disagreement) == (0, 100, 0.09)
+    assert stats.difference_p95 == pytest.approx(0.25, rel=0.0101)
+
+
+def test_labels_have_no_difference_and_equal_numbers_one_of_zero() -> None:
+    log = StatsLog(Clock())
+    log.compared("m", "8", Comparison(rows=2, differing=1))
+    log.compared("m", "9", Comparison(rows=2, differing=0, differences=(0.0, 1e-15)))
+
+    stats = log.since("m", MONDAY)
+
+    assert (stats["8"].disagreement, stats["8"].difference_p95) == (0.5, None)
+    assert (stats["9"].disagreement, stats["9"].difference_p95) == (0.0, 0.0)
