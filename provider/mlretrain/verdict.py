@@ -20,6 +20,8 @@ class Check:
     :param observed: the value that was found, or why there is none.
     :param required: the condition that it had to meet.
     :param note: what else a reader should know.
+    :param one_of: the condition that many checks alike ask of different things, such as the slices of a
+        holdout; of those the worst comes first.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Check:
     observed: str
     required: str
     note: str | None = None
+    one_of: str | None = None
 
 
 def number(value: float | None) -> str:
@@ -46,18 +49,3 @@ def failures(checks: Iterable[Check]) -> str:
     return "; ".join(
         f"{check.name} is {check.observed}, required {check.required}" for check in checks if not check.passed
     )
-
-
-def to_markdown(checks: Iterable[Check]) -> str:
-    """The checks as a Markdown table, for run notes, approvals and model versions."""
-    rows = ["| check | observed | required | passed | note |", "|---|---|---|---|---|"]
-    rows += [
-        f"| {_cell(check.name)} | {_cell(check.observed)} | {_cell(check.required)} "
-        f"| {'yes' if check.passed else '**no**'} | {_cell(check.note or '')} |"
-        for check in checks
-    ]
-    return "\n".join(rows) + "\n"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

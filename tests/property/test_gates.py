@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlretrain.gates.canary import Guard, judge_canary
+from mlretrain.gates.evidence import markdown
 from mlretrain.gates.promotion import Evaluation, Gate, Interval, Scores, judge
 from mlretrain.ports import VersionStats
-from mlretrain.verdict import to_markdown
 from mlretrain.wire import from_wire, to_wire
 
 scores = st.none() | st.floats()
@@ -44,15 +44,11 @@ def test_promotion_needs_every_number(
     confidence: float | None,
     same: bool,
 ) -> None:
-    gate = Gate(
-        metric="roc_auc",
-        min=least,
-        versus="champion",
-        min_improvement=improvement,
-        confidence=confidence,
-    )
+    gates = [Gate(metric="roc_auc", versus="champion", min_improvement=improvement, confidence=confidence)]
+    if least is not None:
+        gates.append(Gate(metric="roc_auc", min=least))
     evidence = evaluation(candidate, champion, low, hashes=("a", "a" if same else "b"))
-    verdict = judge([gate], evidence)
+    verdict = judge(gates, evidence)
     if verdict.verdict == "promote":
         assert same
         assert candidate is not None
@@ -68,7 +64,7 @@ def test_promotion_needs_every_number(
             assert low >= (improvement or 0.0)
             assert confidence <= 0.95
     assert (verdict.verdict == "promote") == all(check.passed for check in verdict.checks)
-    assert to_markdown(verdict.checks).count("\n") == len(verdict.checks) + 2
+    assert markdown(verdict.checks).count("\n") == len(verdict.checks) + 2
     wired = json.loads(json.dumps(to_wire(evidence), allow_nan=False))
     assert to_wire(from_wire(Evaluation, wired)) == wired
 
