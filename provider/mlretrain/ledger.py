@@ -139,6 +139,7 @@ class Ledger:
         self.pipeline = pipeline
         self._store = store
         self._registry = registry
+        self._complete = False
         self._chain = f"{pipeline}/ledger/chain/"
         self._runs = f"{pipeline}/ledger/runs/"
 
@@ -153,9 +154,7 @@ class Ledger:
         """
         event = self._checked(event)
         while True:
-            head = self.head()
-            if head is not None:
-                self._file(head)
+            head = self._catch_up()
             known = self._filed(event.key)
             if known is not None:
                 self._repeat_in_tags(known)
@@ -163,8 +162,10 @@ class Ledger:
             if allowed is not None:
                 allowed(head.standing if head else Standing())
             link = follow(head, event)
+            self._complete = False
             if self._store.create(self.chain_path(link.sequence), wire.pretty(link)):
                 self._file(link)
+                self._complete = True
                 self._repeat_in_tags(link)
                 return Appended(link, new=True)
 
@@ -275,14 +276,18 @@ class Ledger:
         except NotFound:
             return  # The version is gone from the registry; the ledger is not.
 
-    def _paths(self, prefix: str) -> list[str]:
-        """The filed links, and the last one if it is not filed yet."""
-        paths = self._store.list(prefix)
+    def _catch_up(self) -> Link | None:
+        """The last link, which a writer that died may not have filed by its run."""
         head = self.head()
-        if head is not None and self.run_path(head).startswith(prefix) and self.run_path(head) not in paths:
+        if head is not None:
             self._file(head)
-            paths.append(self.run_path(head))
-        return paths
+        self._complete = True
+        return head
+
+    def _paths(self, prefix: str) -> list[str]:
+        if not self._complete:
+            self._catch_up()
+        return self._store.list(prefix)
 
     def _read(self, prefix: str, kinds: tuple[EventKind, ...]) -> tuple[LedgerEvent, ...]:
         paths = (path for path in self._paths(prefix) if not kinds or _kind(path.rpartition("/")[2]) in kinds)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlretrain.errors import ContractError, MlretrainError, NotFound, Superseded, TransientError
 from mlretrain.ledger import Appended, EventKind, Ledger, LedgerEvent, Link
@@ -28,6 +28,13 @@ ALONE = "alone"
 """The outcome of an order that leaves all requests, and the place of standbys, to one version."""
 
 logger = logging.getLogger(__name__)
+
+
+class Done(NamedTuple):
+    """The event of an act, and whether it has been done just now."""
+
+    event: LedgerEvent
+    new: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +136,7 @@ class Rollout:
 
     def promote(
         self, version: str, *, champion: str | None, reason: str, evidence: Mapping[str, Any] | None = None
-    ) -> Appended:
+    ) -> Done:
         """Make ``version`` the champion: all traffic, the ledger, then alias and tags.
 
         :param champion: who was champion when the version was judged.
@@ -160,16 +167,21 @@ class Rollout:
         if self.settle().champion == version:
             self._close(version, "promoted")
             self._retire(champion, version)
-        return done
+        return Done(done.link.event, done.new)
 
-    def roll_back(self, version: str | None, reason: str) -> Appended | None:
+    def roll_back(self, version: str | None, reason: str) -> Done | None:
         """End this run's rollout: the champion answers everything; ``None`` if the run has moved nothing.
 
         Without a champion the traffic stays as it is: nothing else could answer.
         """
-        standing = self.ledger.standing()
+        known = self.ledger.of_run(self.run_id, "rolled_back")
+        if known:
+            self.settle()
+            self.confirm()
+            return Done(known[0], new=False)
         if not self._orders() or self._recorded("promoted"):
             return None
+        standing = self.ledger.standing()
         champion = standing.champion
         traffic = None
         if standing.rollout == self._slug and champion is not None and self.target is not None:
@@ -191,9 +203,9 @@ class Rollout:
         self.settle()
         self._close(version, "rolled_back")
         self.confirm()
-        return done
+        return Done(done.link.event, done.new)
 
-    def move_back(self, to: str, *, reason: str, by: str = "") -> Appended:
+    def move_back(self, to: str, *, reason: str, by: str = "") -> Done:
         """Make an earlier version the champion again, whatever rollout is under way.
 
         :raises NotFound: there is no such version.
@@ -225,7 +237,7 @@ class Rollout:
         if appended.link.event.previous:
             self._close(appended.link.event.previous, "rolled_back")
         self.confirm()
-        return appended
+        return Done(appended.link.event, appended.new)
 
     def settle(self) -> Standing:
         """Make alias and traffic what the ledger says is in force; nothing is done where they are."""

@@ -20,6 +20,7 @@ class RunIdentity:
 
     :param window_end: the instant, in data time, that the run is about; see :func:`window_end`.
     :param conf: what the run was started with: ``reason``, ``cause``, ``params``, ``dry_run``, …
+    :param by: the Airflow user who started it by hand.
     """
 
     dag_id: str
@@ -28,6 +29,7 @@ class RunIdentity:
     run_type: str = "manual"
     try_number: int = 1
     conf: Mapping[str, Any] = field(default_factory=dict)
+    by: str = ""
 
     @classmethod
     def of(cls, context: Context) -> RunIdentity:
@@ -40,6 +42,7 @@ class RunIdentity:
             run_type=str(getattr(run.run_type, "value", run.run_type)),
             try_number=context["ti"].try_number,
             conf=_conf(context),
+            by=str(getattr(run, "triggering_user_name", None) or ""),
         )
 
     @property

@@ -1,42 +1,58 @@
-"""Traffic: shift some to a candidate, judge it by the guards, take it back."""
+"""Traffic: order some for a candidate, judge what it did with it, take it back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mlretrain import wire
-from mlretrain.errors import ConfigError, InvalidInput, NotFound, TransientError
-from mlretrain.gates.canary import Guard, judge_canary
-from mlretrain.ports import CHAMPION, ServingTarget, VersionStats
-from mlretrain_provider.hooks.model_server import ModelServerHook
+from mlretrain.errors import ConfigError, InvalidInput, TransientError
+from mlretrain.ports import CHAMPION, Traffic
+from mlretrain_provider.health import Health, Watch, look
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
-from mlretrain_provider.operators.registry import drop_challenger, promotion_path, version_number
+from mlretrain_provider.operators.registry import version_number
 from mlretrain_provider.run import RunIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-SERVING = "mlretrain_model_server_default"
+SERVE, MIRROR, STANDBY = "serve", "mirror", "standby"
+ENDED: Mapping[str, Any] = {"weights": {}, "mirrored": {}}
+"""The traffic of a shift that a run which has ended does not make."""
 
 
 class DeployModelOperator(PipelineOperator):
-    """Give a version a share of the traffic and leave the rest to the champion.
+    """Order traffic for a version and leave the rest to the champion.
 
-    Returns ``{model, version, champion, weights, since}``; ``champion`` is ``None`` while there is none, and
-    then the version takes everything. Idempotent: the same share again changes nothing and keeps ``since``;
-    once the run has ended, nothing is touched.
+    Returns ``{model, version, champion, weights, mirrored, since, strategy}``; ``champion`` is ``None`` while
+    there is none, and then the version takes everything. Idempotent: the same order again changes nothing and
+    keeps ``since``; once the run has ended, nothing is touched.
 
     :param version: what :class:`RegisterModelOperator` returned, or a version number.
+    :param serving: where models are served, ``{target, conn_id, …}``.
     :param weight: the version's share, in percent.
-    :param serving_conn_id: the model server's connection.
+    :param mode: ``serve``: it answers its share; ``mirror``: it gets copies of it and nobody sees its
+        answers; ``standby``: it is loaded and gets nothing yet.
+    :param keep: whether a champion without traffic stays loaded, to take over again at once.
+    :param strategy: the rollout's name, for whoever reads the ledger.
+    :param policies: the platform's policies that apply; what they demand before any traffic must stand in
+        the run's ledger.
     """
 
-    template_fields = (*PipelineOperator.template_fields, "version", "weight", "serving_conn_id")
+    template_fields = (
+        *PipelineOperator.template_fields,
+        "version",
+        "serving",
+        "weight",
+        "mode",
+        "keep",
+        "strategy",
+        "policies",
+    )
     operator_extra_links = (ModelVersionLink(),)
     ui_color = ACT
 
@@ -44,48 +60,75 @@ class DeployModelOperator(PipelineOperator):
         self,
         *,
         version: Upstream,
+        serving: Mapping[str, Any],
         weight: int | str = 100,
-        serving_conn_id: str = SERVING,
+        mode: str = SERVE,
+        keep: bool = False,
+        strategy: str = "direct",
+        policies: Sequence[Mapping[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.version = version
+        self.serving = serving
         self.weight = weight
-        self.serving_conn_id = serving_conn_id
+        self.mode = mode
+        self.keep = keep
+        self.strategy = strategy
+        self.policies = policies
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         version, weight = version_number(self.version), _percent(self.weight)
         end = self.settled(run)
         if end is not None:
-            return {
-                "model": self.pipeline,
-                "version": version,
-                "champion": end.previous,
-                "weights": {},
-                "since": wire.to_wire(end.at),
-            }
-        found = self.registry.version(self.pipeline, f"@{CHAMPION}")
-        champion = found.version if found is not None and found.version != version else None
-        weights = {champion: 100 - weight, version: weight} if champion else {version: 100}
-        weights = {each: share for each, share in weights.items() if share}
-        self.once(_rollout_path(self, run), lambda: {"version": version, "champion": champion})
-        ModelServerHook(self.serving_conn_id).target().apply(self.pipeline, weights)
-        # The traffic first: a record without its shift would never be mended, a shift without its record is.
-        shift = self.append(
-            run,
-            "shifted",
-            version=version,
-            previous=champion,
-            outcome=str(weight),
-            evidence={"weights": weights},
+            return self._result(version, end.previous, Traffic(), end.at)
+        rollout = self.rollout(run, self.serving)
+        gated = self.recorded(run, "gated")
+        champion = gated.previous if gated else rollout.adopt().champion
+        champion = champion if champion != version else None
+        link = rollout.shift(
+            version,
+            self._traffic(version, champion, weight),
+            champion=champion,
+            outcome=str(weight) if self.mode == SERVE else self.mode,
+            evidence={"strategy": self.strategy},
         )
-        self.log.info("Traffic of %s by version, in percent: %s", self.pipeline, weights)
+        shifted = link.event
+        traffic = shifted.traffic or Traffic()
+        self.log.info("Traffic of %s by version, in percent: %s", self.pipeline, dict(traffic.weights))
+        if traffic.mirrored:
+            self.log.info("Copies of requests, in percent: %s", dict(traffic.mirrored))
+        return self._result(version, shifted.previous, traffic, shifted.at)
+
+    def _traffic(self, version: str, champion: str | None, weight: int) -> Traffic:
+        if champion is None:
+            return Traffic(weights={version: 100})
+        match self.mode:
+            case "serve":
+                weights = {champion: 100 - weight, version: weight}
+                kept = {champion} if self.keep else set()
+                return Traffic(
+                    weights={each: share for each, share in weights.items() if share or each in kept}
+                )
+            case "mirror":
+                return Traffic(weights={champion: 100}, mirrored={version: weight})
+            case "standby":
+                return Traffic(weights={champion: 100, version: 0})
+        raise ConfigError(
+            "no such way to deploy", found=repr(self.mode), allowed=f"{SERVE}, {MIRROR}, {STANDBY}"
+        )
+
+    def _result(
+        self, version: str, champion: str | None, traffic: Traffic, since: datetime
+    ) -> dict[str, Any]:
         return {
             "model": self.pipeline,
             "version": version,
             "champion": champion,
-            "weights": weights,
-            "since": wire.to_wire(shift.at),
+            "weights": dict(traffic.weights),
+            "mirrored": dict(traffic.mirrored),
+            "since": wire.to_wire(since),
+            "strategy": self.strategy,
         }
 
 
@@ -100,25 +143,29 @@ def _percent(weight: int | str) -> int:
 
 
 class CanaryGateOperator(PipelineOperator):
-    """Judge what a version did with its share of the traffic.
+    """Judge what a version did with its share of the traffic, or with copies of it.
 
-    Returns ``{verdict, reason, version, checks}``, the verdict being ``advance``; ``roll_back`` fails the
-    task for good with the reason, ``hold`` (too few requests yet) fails it so that a retry may see more.
-    While there is no champion to hold for, ``hold`` advances. Idempotent: it changes nothing; once the run
-    has ended, it returns how.
+    Returns ``{verdict, reason, version, stats}``, the verdict being ``advance``; ``roll_back`` gives all
+    requests back to the champion and fails the task for good with the reason, ``hold`` (too few requests yet)
+    fails it so that a retry may see more. While there is no champion to hold for, ``hold`` advances.
+    Idempotent; once the run has ended, it returns how.
 
     :param shift: what :class:`DeployModelOperator` returned.
-    :param guards: each ``{metric: error_rate|latency_p50_ms|latency_p95_ms|latency_p99_ms, max}``.
+    :param serving: where models are served, ``{target, conn_id, …}``.
+    :param guards: see :class:`~mlretrain.gates.canary.Guard`.
     :param min_requests: fewer than these decide nothing.
-    :param serving_conn_id: the model server's connection.
+    :param predictions: the prediction log, for guards on predictions.
+    :param observation: what the sensor saw last; none, or a hold: look now.
     """
 
     template_fields = (
         *PipelineOperator.template_fields,
         "shift",
+        "serving",
         "guards",
         "min_requests",
-        "serving_conn_id",
+        "predictions",
+        "observation",
     )
     ui_color = DECIDE
 
@@ -126,168 +173,157 @@ class CanaryGateOperator(PipelineOperator):
         self,
         *,
         shift: Upstream,
+        serving: Mapping[str, Any],
         guards: Sequence[Mapping[str, Any]] = (),
         min_requests: int = 100,
-        serving_conn_id: str = SERVING,
+        predictions: Mapping[str, Any] | None = None,
+        observation: Upstream = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.shift = shift
+        self.serving = serving
         self.guards = guards
         self.min_requests = min_requests
-        self.serving_conn_id = serving_conn_id
+        self.predictions = predictions
+        self.observation = observation
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         version = version_number(self.shift)
         end = self.settled(run)
         if end is not None:
-            return {"verdict": "advance", "reason": end.reason, "version": version, "checks": []}
-        target: ServingTarget = ModelServerHook(self.serving_conn_id).target()
-        stats = target.metrics(self.pipeline, datetime.fromisoformat(self.shift["since"]))
-        verdict = judge_canary(
-            tuple(wire.from_wire(Guard, dict(guard)) for guard in self.guards),
-            stats.get(version, VersionStats()),
-            min_requests=int(self.min_requests),
-        )
-        self.log.info("%s", verdict.reason)
-        for check in verdict.checks:
-            self.log.info("%s", check)
-        if verdict.verdict == "roll_back":
-            # Kept for whoever takes the traffic back: a task that fails leaves no XCom.
-            self.once(_breach_path(self, run), lambda: {"reason": verdict.reason})
-            raise AirflowFailException(f"version {version} must go: {verdict.reason}")
-        if verdict.verdict == "hold" and self.shift.get("champion"):
+            return {"verdict": "advance", "reason": end.reason, "version": version, "stats": {}}
+        seen = self._seen()
+        self.log.info("%s", seen["reason"])
+        verdict = str(seen["verdict"])
+        if verdict == "hold" and not self.shift.get("champion"):
+            verdict = "advance"
+        if verdict == "hold":
             raise TransientError(
-                verdict.reason,
+                seen["reason"],
                 where=f"version {version}",
                 remedy="Wait longer before this task (bake), or lower min_requests.",
             )
-        return {
-            "verdict": "advance",
-            "reason": verdict.reason,
-            "version": version,
-            "checks": wire.to_wire(verdict.checks),
-        }
+        self._note(run, version, verdict, seen)
+        if verdict == "roll_back":
+            self.rollout(run, self.serving).withdraw(version, seen["reason"])
+            raise AirflowFailException(f"version {version} must go: {seen['reason']}")
+        return {**seen, "verdict": verdict, "version": version}
 
+    def _seen(self) -> dict[str, Any]:
+        if self.observation and self.observation.get("verdict") != "hold":
+            return dict(self.observation)
+        watch = Watch.of_shift(
+            self.shift,
+            guards=self.guards,
+            bake_s=0.0,
+            patience_s=0.0,
+            min_requests=int(self.min_requests),
+        )
+        health: Health = look(watch, self.target(self.serving), datetime.now(UTC))
+        return health.result()
 
-def _rollout_path(operator: PipelineOperator, run: RunIdentity) -> str:
-    """Where a run says, before it does, that it shifts traffic."""
-    return f"{operator.folder(run, 'rollout')}/started.json"
-
-
-def _breach_path(operator: PipelineOperator, run: RunIdentity) -> str:
-    """Where a run keeps which guard was breached."""
-    return f"{operator.folder(run, 'rollout')}/breach.json"
+    def _note(self, run: RunIdentity, version: str, verdict: str, seen: Mapping[str, Any]) -> None:
+        """What was seen in this stage, for the ledger's readers."""
+        stage = self.shift.get("weights", {}).get(version, "mirrored")
+        self.append(
+            run,
+            "observed",
+            version=version,
+            previous=self.shift.get("champion"),
+            outcome=f"{verdict}-{stage}",
+            reason=str(seen["reason"]),
+            evidence={"stats": seen.get("stats") or {}, "since": self.shift.get("since")},
+        )
 
 
 class RollBackModelOperator(PipelineOperator):
-    """Take a candidate out of the traffic, or move back to an earlier version.
+    """Take a candidate out of the traffic, or move back to an earlier version; then see that it is so.
 
     Returns ``{name, version, previous, reason}``: what serves now, and what it takes over from. Idempotent:
-    where it goes is decided once per run, every act is repeated harmlessly until the ledger says
-    ``rolled_back``; after that, and in a run that has ended, nothing is touched.
+    where it goes is decided once per run, and what the ledger says is made so, however often; in a run that
+    has ended otherwise, nothing is touched.
 
-    :param to: ``champion``: end this run's rollout, if it began: the champion takes all traffic, and gets its
-        alias back if this run had moved it (without a champion the traffic stays: nothing else could answer);
-        ``previous``, or empty: make the version that was champion before the current one champion again; or
-        a version number.
+    :param to: ``champion``: end this run's rollout, if it began: the champion takes all traffic (without one
+        it stays: nothing else could answer); ``previous``, or empty: make the version that was champion
+        before the current one champion again; or a version number, ``7`` or ``v7``.
     :param reason: why, in a sentence; required to move the champion. A breached guard speaks for itself.
-    :param serving_conn_id: the model server's connection; none: nothing is served.
+    :param by: who asks for it.
+    :param serving: where models are served, ``{target, conn_id, …}``; none: nowhere.
     """
 
-    template_fields = (*PipelineOperator.template_fields, "to", "reason", "serving_conn_id")
+    template_fields = (*PipelineOperator.template_fields, "to", "reason", "by", "serving")
     operator_extra_links = (ModelVersionLink(),)
     ui_color = ACT
 
     def __init__(
         self,
         *,
-        to: str = "champion",
+        to: str = CHAMPION,
         reason: str | None = None,
-        serving_conn_id: str | None = None,
+        by: str = "",
+        serving: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.to = to
         self.reason = reason
-        self.serving_conn_id = serving_conn_id
+        self.by = by
+        self.serving = serving
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         end = self.settled(run)
-        if end is not None:
+        if end is not None and end.kind != "rolled_back":
             return self._result(end.version, end.previous, end.reason)
-        path = f"{self.folder(run, 'roll_back')}/decision.json"
-        decision = self.once(path, lambda: self._decide(run))
-        version, previous, reason = decision["version"], decision["previous"], decision["reason"]
-        if decision["moves_champion"]:
-            self.registry.set_alias(self.pipeline, CHAMPION, version)
-        if self.serving_conn_id and version:
-            ModelServerHook(self.serving_conn_id).target().apply(self.pipeline, {version: 100})
-        elif self.serving_conn_id:
-            self.log.warning("There is no champion to fall back on; the traffic is left as it is.")
-        drop_challenger(self, previous)
-        if previous:
-            self.registry.tag(self.pipeline, previous, {"mlretrain.outcome": "rolled_back"})
-        self.append(
-            run, "rolled_back", version=version, previous=previous, outcome="rolled_back", reason=reason
+        done = self._end_rollout(run) if self.to == CHAMPION else self._move_back(run)
+        self.log.info(
+            "Version %s serves in place of %s: %s",
+            done["version"] or "none",
+            done["previous"],
+            done["reason"],
         )
-        self.log.info("Version %s serves in place of %s: %s", version or "none", previous or "none", reason)
-        return self._result(version, previous, reason)
+        return done
 
     def _result(self, version: str | None, previous: str | None, reason: str | None) -> dict[str, Any]:
         return {"name": self.pipeline, "version": version, "previous": previous, "reason": reason}
 
-    def _decide(self, run: RunIdentity) -> dict[str, Any]:
-        champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
-        current = champion.version if champion else None
-        if self.to == CHAMPION:
-            return self._end_rollout(run, current)
+    def _end_rollout(self, run: RunIdentity) -> dict[str, Any]:
+        shifts = self.ledger.of_run(run.run_id, "shifted")
+        breaches = [
+            each
+            for each in self.ledger.of_run(run.run_id, "observed", "withdrawn")
+            if each.kind == "withdrawn" or str(each.outcome).startswith("roll_back")
+        ]
+        reason = breaches[0].reason if breaches else self.reason or "the rollout failed"
+        done = self.rollout(run, self.serving).roll_back(shifts[-1].version, reason) if shifts else None
+        if done is None:
+            # one_failed counts tasks that could not run, so this one runs after a failed training too.
+            raise AirflowSkipException("This run has moved neither traffic nor the champion.")
+        event = done.event
+        if event.version is None:
+            self.log.warning("There is no champion to fall back on; the traffic is left as it is.")
+        return self._result(event.version, event.previous, event.reason)
+
+    def _move_back(self, run: RunIdentity) -> dict[str, Any]:
         if not (self.reason or "").strip():
             raise ConfigError(
                 "a roll-back needs a reason",
                 where=f"{run.dag_id}/{self.task_id}",
                 remedy="Say in a sentence why the champion is moved.",
             )
-        version = self._before(current) if self.to in ("", "previous", "None") else str(self.to)
-        if self.registry.version(self.pipeline, version) is None:
-            raise NotFound(
-                "no such version to roll back to",
-                where=self.pipeline,
-                found=repr(version),
-                remedy=f"Look at the versions of the registered model {self.pipeline!r} in MLflow.",
-            )
-        return {
-            "version": version,
-            "previous": None if current == version else current,
-            "reason": self.reason,
-            "moves_champion": current != version,
-        }
+        rollout = self.rollout(run, self.serving)
+        path = f"{self.folder(run, 'roll_back')}/decision.json"
+        to = self.once(path, lambda: {"version": self._wanted(rollout.adopt().before)})["version"]
+        event = rollout.move_back(to, reason=str(self.reason), by=self.by or run.by).event
+        return self._result(event.version, event.previous, event.reason)
 
-    def _end_rollout(self, run: RunIdentity, current: str | None) -> dict[str, Any]:
-        registered = self.recorded(run, "registered")
-        candidate = registered.version if registered else None
-        promotion = self.recall(promotion_path(self, run))
-        if promotion is None and self.recall(_rollout_path(self, run)) is None:
-            # one_failed counts tasks that could not run, so this one runs after a failed training too.
-            raise AirflowSkipException("This run has moved neither traffic nor the champion.")
-        crowned = promotion is not None and candidate is not None and current == candidate
-        version = promotion["previous"] if promotion is not None and crowned else current
-        breach = self.recall(_breach_path(self, run)) or {}
-        return {
-            "version": version,
-            "previous": candidate,
-            "reason": breach.get("reason") or self.reason or "the rollout failed",
-            "moves_champion": crowned,
-        }
-
-    def _before(self, current: str | None) -> str:
-        """The champion before ``current``, by its promotion: going back twice goes back two champions."""
-        found = [event.previous for event in self.ledger.events("promoted") if event.version == current]
-        if not found or found[-1] is None:
+    def _wanted(self, before: str | None) -> str:
+        if self.to not in ("", "previous", "None"):
+            return str(self.to).removeprefix("v")
+        if before is None:
             raise InvalidInput(
                 "the ledger knows no champion before the current one",
                 where=self.pipeline,
-                found=f"version {current}",
                 remedy="Say which version to roll back to.",
             )
-        return str(found[-1])
+        return before

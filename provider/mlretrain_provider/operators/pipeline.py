@@ -13,7 +13,8 @@ from airflow.sdk import BaseOperator
 from mlretrain import wire
 from mlretrain.errors import NotFound
 from mlretrain.ledger import FAILED, EventKind, Ledger, LedgerEvent
-from mlretrain.ports import ArtifactStore, ModelRegistry, RunTracker
+from mlretrain.ports import ArtifactStore, ModelRegistry, RunTracker, ServingTarget
+from mlretrain.rollout import Rollout
 from mlretrain.runtime.contract import run_slug
 from mlretrain.runtime.store import join_uri, open_store, read_uri
 from mlretrain.windows import WindowLog
@@ -21,6 +22,7 @@ from mlretrain_provider.failures import RETRY_POLICY, plain_errors
 from mlretrain_provider.hooks.mlflow import MLflowHook
 from mlretrain_provider.hooks.storage import storage_env
 from mlretrain_provider.run import RunIdentity
+from mlretrain_provider.targets import Surroundings, open_target
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -84,8 +86,8 @@ class PipelineOperator(BaseOperator):
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The pipeline's ledger."""
-        return Ledger(self.store, self.pipeline)
+        """The pipeline's ledger, which the registry's versions repeat in their tags."""
+        return Ledger(self.store, self.pipeline, self.registry)
 
     @cached_property
     def windows(self) -> WindowLog:
@@ -101,6 +103,30 @@ class PipelineOperator(BaseOperator):
     def tracker(self) -> RunTracker:
         """The experiment tracker."""
         return MLflowHook(self.mlflow_conn_id).tracker(self.storage_env or None)
+
+    def target(self, serving: Mapping[str, Any]) -> ServingTarget:
+        """The serving target that ``serving`` describes."""
+        around = Surroundings(
+            pipeline=self.pipeline,
+            artifacts_uri=self.artifacts_uri,
+            mlflow_conn_id=self.mlflow_conn_id,
+            storage_conn_id=self.storage_conn_id,
+        )
+        return open_target(serving, around)
+
+    def rollout(self, run: RunIdentity, serving: Mapping[str, Any] | None) -> Rollout:
+        """The run's hand on champion and traffic.
+
+        :param serving: where models are served; none: nowhere.
+        """
+        return Rollout(
+            pipeline=self.pipeline,
+            run_id=run.run_id,
+            window_end=run.window_end,
+            ledger=self.ledger,
+            registry=self.registry,
+            target=self.target(serving) if serving else None,
+        )
 
     def folder(self, run: RunIdentity, name: str) -> str:
         """The path, below the store's root, of what ``name`` keeps about this run."""
@@ -144,9 +170,7 @@ class PipelineOperator(BaseOperator):
             window_end=run.window_end,
             **fields,
         )
-        if self.ledger.append(event):
-            return event
-        return next(each for each in self.ledger.of_run(run.run_id) if each.key == event.key)
+        return self.ledger.append(event).link.event
 
     def once(self, path: str, decide: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """What was decided at ``path`` the first time, deciding now if nobody has.

@@ -30,22 +30,27 @@ _BROKEN = ("failed", "upstream_failed")
 class RecordRunOperator(PipelineOperator):
     """Conclude a run: the outcome to the ledger, the MLflow run closed, the version tagged.
 
-    Returns ``{outcome, reason, event, version}``. The outcome is ``promoted``, ``rejected``, ``rolled_back``,
+    A rollout that is still open is rolled back, and alias and traffic are made what the ledger says. Returns
+    ``{outcome, reason, event, version}``. The outcome is ``promoted``, ``rejected``, ``rolled_back``,
     ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift`` (a retraining starts,
     if the pipeline decides on any), ``warned``, ``paged``, ``unknown``, ``stable``, ``skipped``, ``failed``.
     It runs whatever happened before, also as a teardown, and cancels the jobs that the run has left behind.
     Idempotent: a conclusion is written once, and one for good stays.
 
     :param kind: the DAG's kind: ``retrain``, ``monitor`` or ``rollback``.
+    :param serving: where models are served, ``{target, conn_id, …}``; none: nowhere.
     """
 
-    template_fields = (*PipelineOperator.template_fields, "kind")
+    template_fields = (*PipelineOperator.template_fields, "kind", "serving")
     operator_extra_links = (ModelVersionLink(),)
     ui_color = ACT
 
-    def __init__(self, *, kind: str = "retrain", **kwargs: Any) -> None:
+    def __init__(
+        self, *, kind: str = "retrain", serving: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**{"trigger_rule": TriggerRule.ALL_DONE, **kwargs})
         self.kind = kind
+        self.serving = serving
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         states = self._states(run, context)
@@ -82,6 +87,7 @@ class RecordRunOperator(PipelineOperator):
         end = self.ledger.concluded(run.run_id)
         if end is not None and end.outcome not in (None, FAILED):
             return str(end.outcome), end.reason, end.version
+        self._leave_nothing_open(run)
         events = self.ledger.of_run(run.run_id)
         outcome, reason, version = outcome_of(events, states)
         self._close(run, "FAILED" if outcome == "failed" else "FINISHED")
@@ -92,6 +98,15 @@ class RecordRunOperator(PipelineOperator):
             drop_challenger(self, registered.version)
         self.append(run, "concluded", version=version, outcome=outcome, reason=reason)
         return outcome, reason, version
+
+    def _leave_nothing_open(self, run: RunIdentity) -> None:
+        """End a rollout that no task has ended, and finish what the ledger says is done."""
+        shifts = self.ledger.of_run(run.run_id, "shifted")
+        if not shifts and not self.ledger.of_run(run.run_id, "promoted", "rolled_back"):
+            return
+        rollout = self.rollout(run, self.serving)
+        if rollout.roll_back(shifts[-1].version if shifts else None, "the run ended in mid-rollout") is None:
+            rollout.settle()
 
     def _close(self, run: RunIdentity, status: Literal["FINISHED", "FAILED"]) -> None:
         """End the MLflow runs that this run opened; they are named in its requests and trials."""
@@ -125,7 +140,7 @@ def measured(window: WindowRecord) -> str:
 def outcome_of(events: tuple[LedgerEvent, ...], states: Mapping[str, str]) -> tuple[str, str, str | None]:
     """How a run ended, why, and which version it is about: by its ledger first, then by its tasks."""
     for event in reversed(events):
-        if event.kind in ("promoted", "rolled_back"):
+        if event.kind in ("promoted", "rolled_back", "rejected"):
             return event.kind, event.reason or event.kind, event.version
     gated = _last(events, "gated")
     registered = _last(events, "registered")

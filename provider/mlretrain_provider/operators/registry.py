@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from mlretrain import wire
-from mlretrain.errors import InvalidInput, NotFound
 from mlretrain.gates.promotion import Evaluation, Gate, PromotionVerdict, judge
-from mlretrain.ports import CHALLENGER, CHAMPION, ModelVersion
-from mlretrain_provider.hooks.model_server import ModelServerHook
+from mlretrain.ports import CHALLENGER, ModelVersion
 from mlretrain_provider.links import MLflowRunLink, ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.recipe import run_tags
@@ -87,6 +85,8 @@ class RegisterModelOperator(PipelineOperator):
             "evaluation_uri": evaluation.get("evaluation_uri"),
             "calibration_uri": evaluation.get("calibration_uri"),
             "importance_uri": evaluation.get("importance_uri"),
+            "model_sha256": self.training.get("model_sha256"),
+            "signature_sha256": self.training.get("signature_sha256"),
             "champion_before": evaluation.get("champion_version"),
             "key": self.training.get("key"),
         }
@@ -183,72 +183,52 @@ def _table(verdict: PromotionVerdict) -> list[str]:
 
 
 class PromoteModelOperator(PipelineOperator):
-    """Make a version the champion: all traffic, the alias, the ledger.
+    """Make a version the champion: all traffic, the ledger, the alias.
 
-    Returns ``{name, version, previous}``. Idempotent: every act is repeated harmlessly until the ledger says
-    ``promoted``, which comes last; after that, and in a run that has ended, nothing is touched. A candidate
-    that was judged beside another champion than the present one is refused.
+    Returns ``{name, version, previous}``. Idempotent: what the ledger says is made so, however often and
+    after whatever crash; in a run that has ended, nothing else is touched. A candidate that was judged beside
+    another champion than the present one is refused.
 
     :param version: what :class:`RegisterModelOperator` returned, or a version number.
-    :param serving_conn_id: the model server's connection; none: nothing is served.
+    :param serving: where models are served, ``{target, conn_id, …}``; none: nowhere.
+    :param policies: the platform's policies that apply; what they demand must stand in the run's ledger.
     """
 
-    template_fields = (*PipelineOperator.template_fields, "version", "serving_conn_id")
+    template_fields = (*PipelineOperator.template_fields, "version", "serving", "policies")
     operator_extra_links = (ModelVersionLink(),)
     ui_color = ACT
 
-    def __init__(self, *, version: Upstream, serving_conn_id: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        version: Upstream,
+        serving: Mapping[str, Any] | None = None,
+        policies: Sequence[Mapping[str, Any]] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.version = version
-        self.serving_conn_id = serving_conn_id
+        self.serving = serving
+        self.policies = policies
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         version = version_number(self.version)
+        rollout = self.rollout(run, self.serving)
         end = self.settled(run)
-        if end is not None:
+        if end is not None and end.kind != "promoted":
             return {"name": self.pipeline, "version": end.version, "previous": end.previous}
-        path = promotion_path(self, run)
-        # Decided first, so that a repetition after the alias has moved still knows who was champion before.
-        decision = self.once(path, lambda: {"version": version, "previous": self._previous(run, version)})
-        if self.serving_conn_id:
-            ModelServerHook(self.serving_conn_id).target().apply(self.pipeline, {version: 100})
-        self.registry.set_alias(self.pipeline, CHAMPION, version)
-        drop_challenger(self, version)
-        self.registry.tag(self.pipeline, version, {"mlretrain.outcome": "promoted"})
         gated = self.recorded(run, "gated")
-        self.append(
-            run,
-            "promoted",
-            version=version,
-            previous=decision["previous"],
-            outcome="promoted",
+        champion = gated.previous if gated else rollout.adopt().champion
+        promoted, new = rollout.promote(
+            version,
+            champion=champion if champion != version else None,
             reason=gated.reason if gated else run.reason,
         )
-        self.log.info(
-            "Version %s is the champion; before it was %s.", version, decision["previous"] or "none"
-        )
-        return {"name": self.pipeline, "version": version, "previous": decision["previous"]}
-
-    def _previous(self, run: RunIdentity, version: str) -> str | None:
-        if self.registry.version(self.pipeline, version) is None:
-            raise NotFound("no such version", where=self.pipeline, found=version)
-        champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
-        current = champion.version if champion else None
-        gated = self.recorded(run, "gated")
-        if gated is not None and current not in (gated.previous, version):
-            raise InvalidInput(
-                "the champion has changed since the candidate was judged",
-                where=f"{run.dag_id}/{self.task_id}",
-                found=f"version {current}",
-                allowed=f"version {gated.previous}",
-                remedy="Start a new retraining.",
+        if new:
+            self.log.info(
+                "Version %s is the champion; before it was %s.", version, promoted.previous or "none"
             )
-        return None if current == version else current
-
-
-def promotion_path(operator: PipelineOperator, run: RunIdentity) -> str:
-    """Where a run keeps whom it promotes and who was champion before."""
-    return f"{operator.folder(run, 'promotion')}/decision.json"
+        return {"name": self.pipeline, "version": promoted.version, "previous": promoted.previous}
 
 
 def drop_challenger(operator: PipelineOperator, version: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow.sdk import DAG
 
 from mlretrain.ledger import Ledger
 from mlretrain.ports import ArtifactStore
+from mlretrain.rollout import Rollout
 from mlretrain.runtime.store import open_store
 from mlretrain_provider.hooks.mlflow import MLflowHook
 from mlretrain_provider.hooks.model_server import ModelServerHook
@@ -24,6 +26,7 @@ from tests.fakes.target import FakeTarget
 from tests.fakes.tracker import FakeTracker
 
 PIPELINE = "churn"
+EARLIER = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 @dataclass
@@ -61,9 +64,17 @@ class World:
         return f"{self.artifacts_uri}/{name}"
 
     def promote(self, run_id: str = "mlflow-run-0", **tags: str) -> str:
-        """Make a new version champion; its number."""
+        """Make a new version champion, as an earlier run would have; its number."""
         found = self.registry.register(PIPELINE, f"models:/{run_id}", run_id, tags)
-        self.registry.set_alias(PIPELINE, "champion", found.version)
+        Rollout(
+            pipeline=PIPELINE,
+            run_id=f"earlier-{run_id}",
+            window_end=EARLIER,
+            ledger=self.ledger,
+            registry=self.registry,
+            target=self.target,
+            now=lambda: EARLIER,
+        ).promote(found.version, champion=self.alias("champion"), reason="it is better")
         return found.version
 
     def alias(self, name: str) -> str | None:

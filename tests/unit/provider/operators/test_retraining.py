@@ -178,7 +178,7 @@ def test_a_schema_that_changed_pages_and_retrains_nothing(world: Any, champion: 
     told = events(world, run)
     assert told["event"] == "paged"
     assert "bring the data back" in told["reason"]
-    assert world.ledger.events() == ()
+    assert world.ledger.events("retrain_requested") == ()
 
 
 def test_windows_of_which_nothing_is_recorded_are_unknown_and_then_page(world: Any, champion: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, BaseOperator
 
-from mlretrain.errors import TransientError
+from mlretrain.errors import InvalidInput, TransientError
 from mlretrain.gates.promotion import Evaluation, Scores
-from mlretrain.ports import VersionStats
+from mlretrain.ports import Traffic, VersionStats
 from mlretrain.wire import to_wire
 from mlretrain_provider.operators.deployment import (
     CanaryGateOperator,
@@ -25,7 +25,7 @@ from mlretrain_provider.operators.registry import (
 )
 from tests.fakes.airflow_harness import DagRunHarness
 
-SERVING = "mlretrain_model_server_default"
+SERVING = {"target": "local", "conn_id": "mlretrain_model_server_default"}
 ROLLOUT = ("register", "promotion_gate", "shift_10", "decide_10", "promote", "roll_back", "record")
 
 
@@ -72,18 +72,17 @@ def retrain_dag(world: Any, evaluation: dict[str, Any], **gate: Any) -> DAG:
             **gate,
         )
         approve = NothingOperator(task_id="approve")
-        shift = DeployModelOperator(task_id="shift_10", version=register.output, weight=10)
+        shift = DeployModelOperator(task_id="shift_10", version=register.output, serving=SERVING, weight=10)
         decide = CanaryGateOperator(
             task_id="decide_10",
+            serving=SERVING,
             shift=shift.output,
             guards=[{"metric": "error_rate", "max": 0.01}],
             min_requests=10,
         )
-        promote = PromoteModelOperator(task_id="promote", version=register.output, serving_conn_id=SERVING)
-        roll_back = RollBackModelOperator(
-            task_id="roll_back", serving_conn_id=SERVING, trigger_rule="one_failed"
-        )
-        record = RecordRunOperator(task_id="record")
+        promote = PromoteModelOperator(task_id="promote", version=register.output, serving=SERVING)
+        roll_back = RollBackModelOperator(task_id="roll_back", serving=SERVING, trigger_rule="one_failed")
+        record = RecordRunOperator(task_id="record", serving=SERVING)
         register >> judged >> approve >> shift >> decide >> promote >> record
         [shift, decide, promote] >> roll_back >> record
     return dag
@@ -98,7 +97,7 @@ def state_of(world: Any) -> dict[str, Any]:
     return {
         "champion": world.alias("champion"),
         "challenger": world.alias("challenger"),
-        "traffic": world.target.current("churn"),
+        "traffic": world.target.current("churn").served,
         "versions": len(world.registry.sources),
         "ledger": [(event.kind, event.outcome, event.at) for event in world.ledger.events()],
     }
@@ -106,7 +105,6 @@ def state_of(world: Any) -> dict[str, Any]:
 
 def promoted_run(world: Any) -> DagRunHarness:
     champion = world.promote()
-    world.target.apply("churn", {champion: 100})
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
     for task in ("register", "promotion_gate", "shift_10"):
         assert run.run(task).state == "success", task
@@ -120,8 +118,17 @@ def test_a_candidate_becomes_the_champion(world: Any) -> None:
     run = promoted_run(world)
     assert world.alias("champion") == "2"
     assert world.alias("challenger") is None
-    assert world.target.current("churn") == {"2": 100}
-    assert world.kinds() == ["registered", "gated", "shifted", "promoted", "concluded"]
+    assert world.target.current("churn").served == {"2": 100}
+    assert world.kinds() == [
+        "registered",
+        "gated",
+        "shifted",
+        "observed",
+        "shifted",
+        "promoted",
+        "retired",
+        "concluded",
+    ]
     assert run.supervisor.xcoms["promote", "return_value"]["previous"] == "1"
     assert run.supervisor.xcoms["record", "return_value"]["event"] == "promoted"
 
@@ -156,8 +163,7 @@ def test_clearing_any_task_of_a_promoted_run_changes_nothing(world: Any) -> None
 
 def test_clearing_an_old_run_leaves_the_newer_champion_alone(world: Any) -> None:
     run = promoted_run(world)
-    newer = world.promote("mlflow-run-9")
-    world.target.apply("churn", {newer: 100})
+    world.promote("mlflow-run-9")
     before = state_of(world)
     for task in ROLLOUT:
         run.run(task, try_number=2)
@@ -220,7 +226,7 @@ def test_the_evidence_is_a_table_in_the_log(world: Any, capsys: pytest.CaptureFi
     assert any("roc_auc" in line and "0.6" in line and "FAILS" in line for line in lines)
 
 
-@pytest.mark.parametrize("crash", ["apply", "set_alias", "tag", "append"])
+@pytest.mark.parametrize("crash", ["apply", "set_alias", "tag"])
 def test_a_crash_anywhere_in_the_promotion_is_mended_by_running_it_again(
     world: Any, monkeypatch: pytest.MonkeyPatch, crash: str
 ) -> None:
@@ -228,11 +234,7 @@ def test_a_crash_anywhere_in_the_promotion_is_mended_by_running_it_again(
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
     run.run("register")
     run.run("promotion_gate")
-    operator = (
-        PromoteModelOperator
-        if crash == "append"
-        else type(world.target if crash == "apply" else world.registry)
-    )
+    operator = type(world.target if crash == "apply" else world.registry)
 
     def broken(*args: Any, **kwargs: Any) -> None:
         raise TransientError("away")
@@ -242,7 +244,7 @@ def test_a_crash_anywhere_in_the_promotion_is_mended_by_running_it_again(
         assert run.run("promote", retries_left=True).state == "up_for_retry"
     assert run.run("promote", try_number=2).result["previous"] == champion
     assert world.alias("champion") == "2"
-    assert world.target.current("churn") == {"2": 100}
+    assert world.target.current("churn").served == {"2": 100}
 
 
 def test_a_candidate_judged_beside_another_champion_is_refused(world: Any) -> None:
@@ -262,13 +264,13 @@ def test_a_breached_guard_fails_and_the_champion_takes_the_traffic_back(world: A
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
     for task in ("register", "promotion_gate", "shift_10"):
         run.run(task)
-    assert world.target.current("churn") == {"1": 90, "2": 10}
+    assert world.target.current("churn").served == {"1": 90, "2": 10}
     serve(world, "2", requests=100, errors=50)
     outcome = run.run("decide_10", retries_left=True)
     assert outcome.state == "failed"
     assert "error_rate" in str(outcome.error)
     assert run.run("roll_back").result["version"] == champion
-    assert world.target.current("churn") == {"1": 100}
+    assert world.target.current("churn").served == {"1": 100}
     record = run.run("record").result
     assert record["event"] == "rolled_back"
     assert "error_rate is 0.5, required ≤ 0.01" in record["reason"]
@@ -298,10 +300,11 @@ def test_the_same_shift_again_keeps_its_instant(world: Any) -> None:
 def test_a_failed_run_goes_on_where_it_stopped(world: Any) -> None:
     champion = world.promote()
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
-    for task in ("register", "promotion_gate", "shift_10"):
-        run.run(task)
-    run.supervisor.states["decide_10"] = "failed"
+    run.run("register")
+    run.supervisor.states["promotion_gate"] = "failed"
     assert run.run("record").result["outcome"] == "failed"
+    for task in ("promotion_gate", "shift_10"):
+        run.run(task, try_number=2)
     serve(world, "2", requests=100)
     for task in ("decide_10", "promote", "record"):
         assert run.run(task, try_number=2).state == "success", task
@@ -309,7 +312,18 @@ def test_a_failed_run_goes_on_where_it_stopped(world: Any) -> None:
     assert world.ledger.outcome("run-1") == "promoted"
 
 
-def test_a_promotion_that_stopped_half_way_is_rolled_back_whole(
+def test_a_rollout_that_nobody_ended_is_ended_with_its_run(world: Any) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    for task in ("register", "promotion_gate", "shift_10"):
+        run.run(task)
+    run.supervisor.states["decide_10"] = "failed"
+    record = run.run("record").result
+    assert (record["outcome"], record["reason"]) == ("rolled_back", "the run ended in mid-rollout")
+    assert world.target.current("churn").served == {champion: 100}
+
+
+def test_a_promotion_that_the_ledger_knows_is_finished_by_the_record(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champion = world.promote()
@@ -317,9 +331,25 @@ def test_a_promotion_that_stopped_half_way_is_rolled_back_whole(
     run.run("register")
     run.run("promotion_gate")
     with monkeypatch.context() as broken_world:
-        broken_world.setattr(PromoteModelOperator, "append", lambda *a, **k: 1 / 0)
+        broken_world.setattr(type(world.registry), "set_alias", lambda *a, **k: 1 / 0)
         assert run.run("promote").state == "failed"
+    assert world.alias("champion") == champion
+    run.run("roll_back")
+    assert run.run("record").result["outcome"] == "promoted"
     assert world.alias("champion") == "2"
+    assert world.target.current("churn").served == {"2": 100}
+
+
+def test_a_promotion_that_cannot_be_served_is_rolled_back(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    run.run("register")
+    run.run("promotion_gate")
+    with monkeypatch.context() as broken_world:
+        broken_world.setattr(type(world.target), "apply", refuse)
+        assert run.run("promote", retries_left=True).state == "failed"
     assert run.run("roll_back").result == {
         "name": "churn",
         "version": champion,
@@ -327,7 +357,12 @@ def test_a_promotion_that_stopped_half_way_is_rolled_back_whole(
         "reason": "the rollout failed",
     }
     assert world.alias("champion") == champion
-    assert world.target.current("churn") == {champion: 100}
+    assert world.target.current("churn").served == {champion: 100}
+    assert run.run("record").result["outcome"] == "rolled_back"
+
+
+def refuse(*args: Any, **kwargs: Any) -> None:
+    raise InvalidInput("the version cannot be loaded")
 
 
 def test_the_first_model_stays_served_when_its_rollout_fails(world: Any) -> None:
@@ -337,7 +372,7 @@ def test_the_first_model_stays_served_when_its_rollout_fails(world: Any) -> None
     serve(world, "1", requests=100, errors=50)
     assert run.run("decide_10").state == "failed"
     assert run.run("roll_back").result["version"] is None
-    assert world.target.current("churn") == {"1": 100}
+    assert world.target.current("churn").served == {"1": 100}
     assert world.alias("champion") is None
     assert run.run("record").result["outcome"] == "rolled_back"
 
@@ -353,25 +388,43 @@ def test_a_run_that_failed_before_its_rollout_has_nothing_to_roll_back(world: An
         assert run.run(task, try_number=2).state == "success", task
 
 
-def test_a_shift_that_was_not_recorded_is_rolled_back_too(
-    world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    champion = world.promote()
+def test_a_champion_from_before_the_ledger_is_entered_there(world: Any) -> None:
+    champion = world.registry.register("churn", "models:/old", "old", {}).version
+    world.registry.set_alias("churn", "champion", champion)
+    world.target.apply("churn", Traffic(weights={champion: 100}))
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
-    run.run("register")
-    run.run("promotion_gate")
-    with monkeypatch.context() as broken_world:
-        broken_world.setattr(DeployModelOperator, "append", lambda *a, **k: 1 / 0)
-        assert run.run("shift_10").state == "failed"
-    assert world.target.current("churn") == {champion: 90, "2": 10}
-    assert run.run("roll_back").state == "success"
-    assert world.target.current("churn") == {champion: 100}
+    for task in ("register", "promotion_gate", "shift_10"):
+        assert run.run(task).state == "success"
+    entered, *_ = world.ledger.events("promoted")
+    assert (entered.version, entered.reason) == (
+        champion,
+        "it was the champion before the ledger knew of any",
+    )
+    assert world.target.current("churn").served == {champion: 90, "2": 10}
+
+
+def test_a_rollout_that_another_run_has_taken_over_moves_nothing_more(world: Any) -> None:
+    world.promote()
+    world.promote("mlflow-run-5")
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion="2")))
+    for task in ("register", "promotion_gate", "shift_10"):
+        run.run(task)
+    back = DagRunHarness(rollback_dag(world, to="v1", reason="complaints"), run_id="manual__1")
+    assert back.run("roll_back").result["version"] == "1"
+    serve(world, "3", requests=100)
+    run.run("decide_10")
+    outcome = run.run("promote", retries_left=True)
+    assert outcome.state == "failed"
+    assert "the champion has changed" in str(outcome.error)
+    assert run.run("roll_back").result["version"] == "1"
+    run.run("record")
+    assert (world.alias("champion"), world.target.current("churn").served) == ("1", {"1": 100})
 
 
 def rollback_dag(world: Any, **arguments: Any) -> DAG:
     dag: DAG = world.dag("churn.rollback")
     with dag:
-        back = RollBackModelOperator(task_id="roll_back", serving_conn_id=SERVING, **arguments)
+        back = RollBackModelOperator(task_id="roll_back", serving=SERVING, **arguments)
         back >> RecordRunOperator(task_id="record", kind="rollback")
     return dag
 
@@ -386,7 +439,7 @@ def test_rolling_back_by_hand_goes_to_the_champion_before(world: Any) -> None:
         "reason": "complaints",
     }
     assert world.alias("champion") == "1"
-    assert world.target.current("churn") == {"1": 100}
+    assert world.target.current("churn").served == {"1": 100}
     assert run.run("record").result["event"] == "rolled_back"
     before = state_of(world)
     run.run("roll_back", try_number=2)
@@ -399,9 +452,26 @@ def test_a_rollback_that_stopped_half_way_does_not_go_back_twice(
     promoted_run(world)
     run = DagRunHarness(rollback_dag(world, to="previous", reason="complaints"), run_id="manual__1")
     with monkeypatch.context() as broken_world:
-        broken_world.setattr(RollBackModelOperator, "append", lambda *a, **k: 1 / 0)
+        broken_world.setattr(type(world.registry), "set_alias", lambda *a, **k: 1 / 0)
         assert run.run("roll_back").state == "failed"
     assert run.run("roll_back", try_number=2).result["version"] == "1"
+    assert world.alias("champion") == "1"
+
+
+def test_a_rollback_to_what_cannot_be_served_changes_nothing(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted_run(world)
+    run = DagRunHarness(rollback_dag(world, to="1", reason="complaints"), run_id="manual__1")
+    served = type(world.target).apply
+
+    def only_the_second(target: Any, model: str, traffic: Traffic) -> None:
+        refuse() if "1" in traffic.served else served(target, model, traffic)
+
+    monkeypatch.setattr(type(world.target), "apply", only_the_second)
+    assert run.run("roll_back", retries_left=True).state == "failed"
+    run.run("record")
+    assert (world.alias("champion"), world.target.current("churn").served) == ("2", {"2": 100})
 
 
 @pytest.mark.parametrize(
@@ -424,7 +494,7 @@ def test_a_rollback_that_cannot_be_is_refused(world: Any, arguments: dict[str, A
 def test_a_share_that_is_none_is_refused(world: Any, weight: Any) -> None:
     dag: DAG = world.dag()
     with dag:
-        DeployModelOperator(task_id="shift", version="1", weight=weight)
+        DeployModelOperator(task_id="shift", version="1", serving=SERVING, weight=weight)
     outcome = DagRunHarness(dag).run("shift", retries_left=True)
     assert outcome.state == "failed"
     assert "0 to 100" in str(outcome.error)
