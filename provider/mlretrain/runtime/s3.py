@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mlretrain.errors import ConfigError, MissingExtra, MlretrainError, NotFound, TransientError
@@ -138,6 +139,24 @@ def head_object(uri: str, settings: S3Settings) -> S3Object | None:
     except NotFound:
         return None
     return S3Object(key=key, size=head["ContentLength"], etag=head["ETag"].strip('"'))
+
+
+def put_file(uri: str, path: Path, settings: S3Settings, *, kms_key: str | None = None) -> None:
+    """Copy a file, of up to S3's 5 GiB for one request, to ``uri``, without holding it in memory.
+
+    :param kms_key: encrypts the object; none: as the bucket does by itself.
+    """
+    bucket, key = split_s3(uri)
+    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    with s3_errors(uri), path.open("rb") as body:
+        _client(settings).put_object(Bucket=bucket, Key=key, Body=body, **encryption)
+
+
+def delete_object(uri: str, settings: S3Settings) -> None:
+    """Delete the object at ``uri``, if there is one."""
+    bucket, key = split_s3(uri)
+    with s3_errors(uri):
+        _client(settings).delete_object(Bucket=bucket, Key=key)
 
 
 def arrow_filesystem(settings: S3Settings) -> Any:

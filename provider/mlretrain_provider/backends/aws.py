@@ -167,7 +167,7 @@ def is_absent(error: ClientError) -> bool:
 
 def is_taken(error: ClientError) -> bool:
     """Whether there is something of that name already."""
-    taken = error_code(error) == "ValidationException" and "already exists" in error_message(error)
+    taken = error_code(error) == "ValidationException" and "already exist" in error_message(error)
     return taken or error_code(error) in ("ResourceInUse", "ResourceInUseException")
 
 

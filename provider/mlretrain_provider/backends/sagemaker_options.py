@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,8 +53,7 @@ def kind_of(spec: JobSpec, options: SagemakerOptions) -> Kind:
 
 def check(spec: JobSpec, options: SagemakerOptions) -> None:
     """Raises :class:`~mlretrain.errors.ConfigError` for a job that cannot work with these settings."""
-    if not _ROLE.fullmatch(options.role_arn):
-        raise wrong("role_arn", repr(options.role_arn), "arn:aws:iam::<account>:role/<name>")
+    check_account(options.role_arn, options.subnets, options.security_group_ids)
     if not is_s3(spec.request_uri):
         raise ConfigError(
             "a SageMaker job cannot read its request",
@@ -68,11 +67,17 @@ def check(spec: JobSpec, options: SagemakerOptions) -> None:
             where="sagemaker.network_isolation",
             remedy="Set subnets and security_group_ids of a VPC whose only way out is an S3 endpoint.",
         )
-    if bool(options.subnets) != bool(options.security_group_ids):
+
+
+def check_account(role_arn: str, subnets: Sequence[str], security_group_ids: Sequence[str]) -> None:
+    """Raises :class:`~mlretrain.errors.ConfigError` for what can be no role, or half a VPC."""
+    if not _ROLE.fullmatch(role_arn):
+        raise wrong("role_arn", repr(role_arn), "arn:aws:iam::<account>:role/<name>")
+    if bool(subnets) != bool(security_group_ids):
         raise ConfigError(
             "a VPC needs both, subnets and security_group_ids",
             where="sagemaker",
-            found="subnets only" if options.subnets else "security_group_ids only",
+            found="subnets only" if subnets else "security_group_ids only",
         )
 
 

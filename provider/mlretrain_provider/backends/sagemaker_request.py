@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from mlretrain.errors import ConfigError
@@ -39,11 +40,11 @@ def training_request(spec: JobSpec, options: SagemakerOptions) -> dict[str, Any]
         "Environment": environment(spec, options, "training"),
         "ResourceConfig": _cluster(spec, options),
         "StoppingCondition": {"MaxRuntimeInSeconds": _runtime_s(spec, "training")},
-        "OutputDataConfig": {"S3OutputPath": f"{folder}/sagemaker", **_key("KmsKeyId", options.kms_key)},
+        "OutputDataConfig": {"S3OutputPath": f"{folder}/sagemaker", **key("KmsKeyId", options.kms_key)},
         "Tags": tags_of(spec.labels, options.tags),
         "EnableInterContainerTrafficEncryption": options.encrypt_traffic,
         **_training_inputs(options),
-        **_vpc(options),
+        **vpc(options.subnets, options.security_group_ids),
         **_checkpoints(spec),
         **_spot(spec, options),
     }
@@ -61,7 +62,7 @@ def processing_request(spec: JobSpec, options: SagemakerOptions) -> dict[str, An
         "StoppingCondition": {"MaxRuntimeInSeconds": _runtime_s(spec, "processing")},
         "NetworkConfig": {
             "EnableInterContainerTrafficEncryption": options.encrypt_traffic,
-            **_vpc(options),
+            **vpc(options.subnets, options.security_group_ids),
         },
         "Tags": tags_of(spec.labels, options.tags),
         **_processing_inputs(options),
@@ -131,7 +132,7 @@ def _cluster(spec: JobSpec, options: SagemakerOptions) -> dict[str, Any]:
         "InstanceType": options.instance_type,
         "InstanceCount": spec.nodes,
         "VolumeSizeInGB": options.volume_gb,
-        **_key("VolumeKmsKeyId", options.volume_kms_key),
+        **key("VolumeKmsKeyId", options.volume_kms_key),
     }
 
 
@@ -174,12 +175,13 @@ def _spot(spec: JobSpec, options: SagemakerOptions) -> dict[str, Any]:
     }
 
 
-def _vpc(options: SagemakerOptions) -> dict[str, Any]:
-    if not options.subnets:
+def vpc(subnets: Sequence[str], security_group_ids: Sequence[str]) -> dict[str, Any]:
+    """The field of a request that names the VPC; none without subnets."""
+    if not subnets:
         return {}
-    network = {"Subnets": list(options.subnets), "SecurityGroupIds": list(options.security_group_ids)}
-    return {"VpcConfig": network}
+    return {"VpcConfig": {"Subnets": list(subnets), "SecurityGroupIds": list(security_group_ids)}}
 
 
-def _key(name: str, value: str | None) -> dict[str, str]:
+def key(name: str, value: str | None) -> dict[str, str]:
+    """The field of a request that names an encryption key; none without one."""
     return {name: value} if value else {}

@@ -1,0 +1,79 @@
+"""The settings of SageMaker endpoints, and the orders that an endpoint can carry out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mlretrain.errors import ConfigError, InvalidInput
+from mlretrain.ports import Traffic
+from mlretrain_provider.backends.sagemaker_options import check_account, is_s3, wrong
+from mlretrain_provider.targets.sagemaker_names import variant_of
+
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html
+MOST_VARIANTS = 10
+MOST_ALARMS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointOptions:
+    """The settings of ``SageMakerTarget``, which explains them."""
+
+    role_arn: str
+    image: str
+    instance_type: str
+    instance_count: int
+    endpoint_prefix: str
+    model_s3_uri: str
+    kms_key: str | None
+    volume_kms_key: str | None
+    subnets: tuple[str, ...]
+    security_group_ids: tuple[str, ...]
+    network_isolation: bool
+    alarms: tuple[str, ...]
+    alarm_wait_s: int
+    startup_timeout_s: int | None
+    env: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises :class:`~mlretrain.errors.ConfigError` for settings with which nothing can be served."""
+        check_account(self.role_arn, self.subnets, self.security_group_ids)
+        if not is_s3(self.model_s3_uri):
+            raise ConfigError(
+                "SageMaker takes models from S3 alone",
+                where="serving.model_s3_uri",
+                found=self.model_s3_uri,
+                allowed="s3://<bucket>/<folder>",
+                remedy="Set it, or the stack's artifacts_uri, to a folder in S3.",
+            )
+        if self.instance_count < 1:
+            raise wrong("instance_count", str(self.instance_count), "1 or more")
+        if len(self.alarms) > MOST_ALARMS:
+            raise wrong("alarms", str(len(self.alarms)), f"at most {MOST_ALARMS}")
+
+
+def check_order(traffic: Traffic) -> None:
+    """Raises :class:`~mlretrain.errors.InvalidInput` for traffic that no endpoint can be given.
+
+    SageMaker mirrors the requests of one variant to one other:
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html
+    """
+    weights, mirrored = traffic.weights, traffic.mirrored
+    for version in (*weights, *mirrored):
+        variant_of(version)
+    if sum(weights.values()) != 100 or min(weights.values()) < 0:
+        raise _impossible("weights must be percentages that sum to 100", traffic)
+    if any(not 0 < share <= 100 for share in mirrored.values()):
+        raise _impossible("a mirrored version gets 1 to 100 percent of the requests", traffic)
+    if set(weights) & set(mirrored):
+        raise _impossible("a version is served or mirrored, not both", traffic)
+    if mirrored and (len(weights), len(mirrored)) != (1, 1):
+        raise _impossible("SageMaker mirrors the requests of one version, without standby, to one", traffic)
+    if len(weights) > MOST_VARIANTS:
+        raise _impossible(f"an endpoint has at most {MOST_VARIANTS} variants", traffic)
+
+
+def _impossible(message: str, traffic: Traffic) -> InvalidInput:
+    mirrored = f", mirrored {dict(traffic.mirrored)}" if traffic.mirrored else ""
+    return InvalidInput(message, found=f"{dict(traffic.weights)}{mirrored}")
