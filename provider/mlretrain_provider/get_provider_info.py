@@ -25,6 +25,7 @@ def get_provider_info() -> dict[str, Any]:
                     "mlretrain_provider.operators.training",
                     "mlretrain_provider.operators.tuning",
                     "mlretrain_provider.operators.registry",
+                    "mlretrain_provider.operators.smoke",
                     "mlretrain_provider.operators.deployment",
                     "mlretrain_provider.operators.profiling",
                     "mlretrain_provider.operators.table",

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlretrain.errors import TransientError
+from mlretrain.errors import InvalidInput, MlretrainError, TransientError
+from mlretrain.runtime.fingerprint import check
+from mlretrain.runtime.package import fetch
 from mlretrain.serving.router import LoadFailed
 
 if TYPE_CHECKING:
@@ -66,7 +71,11 @@ class ObservedModel:
 
 
 class MlflowLoader:
-    """Loads ``models:/<model>/<version>`` and gives MLflow's scoring app for it."""
+    """Loads ``models:/<model>/<version>`` and gives MLflow's scoring app for it.
+
+    The files must be those that the version's tags speak of; nothing of others is unpickled. They are kept
+    as long as the app, since a model may read them when it is asked.
+    """
 
     def __init__(self, tracking_uri: str) -> None:
         import mlflow
@@ -84,24 +93,37 @@ class MlflowLoader:
         from mlflow.pyfunc import scoring_server
 
         uri = f"models:/{model}/{version}"
+        scratch = tempfile.mkdtemp(prefix="mlretrain-model-")
         try:
-            observed: Any = ObservedModel(mlflow.pyfunc.load_model(uri))
+            folder = fetch(uri, scratch)
+            tags = mlflow.MlflowClient(self._tracking_uri).get_model_version(model, version).tags
+            check(folder, tags, where=uri)
+            observed: Any = ObservedModel(mlflow.pyfunc.load_model(str(folder)))
             app: ASGIApp = scoring_server.init(observed)
         except Exception as error:
-            if _is_away(error):
-                raise TransientError(
-                    f"{uri} cannot be fetched now",
-                    where=self._tracking_uri,
-                    found=_first_line(error),
-                    remedy="Check that the MLflow server and its artifact store answer, then apply again.",
-                ) from error
-            raise LoadFailed(
-                f"{uri} cannot be loaded",
-                where=self._tracking_uri,
-                found=f"{type(error).__name__}: {_first_line(error)}",
-                remedy="Check that the version exists and that the server has its requirements installed.",
-            ) from error
+            shutil.rmtree(scratch)
+            raise self._refusal(uri, error) from error
+        weakref.finalize(observed, shutil.rmtree, scratch, ignore_errors=True)
         return app
+
+    def _refusal(self, uri: str, error: Exception) -> MlretrainError:
+        if isinstance(error, InvalidInput):
+            return LoadFailed(
+                error.message, where=uri, found=error.found, allowed=error.allowed, remedy=error.remedy
+            )
+        if _is_away(error):
+            return TransientError(
+                f"{uri} cannot be fetched now",
+                where=self._tracking_uri,
+                found=_first_line(error),
+                remedy="Check that the MLflow server and its artifact store answer, then apply again.",
+            )
+        return LoadFailed(
+            f"{uri} cannot be loaded",
+            where=self._tracking_uri,
+            found=f"{type(error).__name__}: {_first_line(error)}",
+            remedy="Check that the version exists and that the server has its requirements installed.",
+        )
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -28,16 +28,13 @@ if TYPE_CHECKING:
 
 Environment = Literal["clean", "job"]
 
-TAGS_FACT = "tags"
-"""Where a request's ``frozen`` facts hold the tags of the version; none: it is not registered."""
-
 _NEGLIGIBLE = 1e-6
 """Of the largest number of an answer; smaller ones are compared as if they were that large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Which model, and what it must be.
+    """Which model, and what it must be; the request's ``frozen`` facts hold the fingerprints in its tags.
 
     :param requirements: what the model says it needs.
     :param model_sha256: :func:`~mlretrain.runtime.fingerprint.fingerprint` of what training packed; empty:
@@ -92,9 +89,11 @@ def outcome(checks: Sequence[Check], environment: Environment) -> tuple[bool, st
 
 
 def _checks(config: Config, ctx: StepContext, folder: Path) -> Iterator[Check]:
-    tags = ctx.request.frozen.get(TAGS_FACT) or {}
-    yield _unchanged("files", fingerprint(folder), config.model_sha256, tags.get(MODEL_TAG))
-    yield _unchanged("signature", signature_digest(folder), config.signature_sha256, tags.get(SIGNATURE_TAG))
+    tagged = ctx.request.frozen
+    yield _unchanged("files", fingerprint(folder), config.model_sha256, tagged.get(MODEL_TAG))
+    yield _unchanged(
+        "signature", signature_digest(folder), config.signature_sha256, tagged.get(SIGNATURE_TAG)
+    )
     yield _installed(config)
     with ctx.phase("rehearsal"):
         found = rehearse_apart(folder, env=ctx.env, longest_s=config.longest_s)
