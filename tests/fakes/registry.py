@@ -45,6 +45,9 @@ class FakeRegistry:
         found = self._expect(name, version)
         self._versions[name][version] = replace(found, tags={**found.tags, **tags})
 
+    def web_url(self, name: str, version: str) -> str:
+        return f"http://mlflow/models/{name}/versions/{version}"
+
     def _shown(self, name: str, version: str) -> ModelVersion:
         pointing = (alias for alias, number in self._aliases.get(name, {}).items() if number == version)
         return replace(self._versions[name][version], aliases=tuple(sorted(pointing)))

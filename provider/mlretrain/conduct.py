@@ -1,0 +1,154 @@
+"""What a run has shown, by its ledger, in the words in which it is demanded.
+
+A demand is met by what the ledger says was done, never by the state of a task: one that is marked as success
+by hand has written nothing there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, cast, get_args
+
+from mlretrain.approval import why_asked
+from mlretrain.governance import (
+    Approval,
+    Policy,
+    SmokeTest,
+    Strategy,
+    Terms,
+    Violation,
+    violations,
+)
+from mlretrain.ledger import EventKind, LedgerEvent
+
+Event = LedgerEvent | None
+
+
+def unmet(policies: Iterable[Policy], events: Sequence[LedgerEvent]) -> list[Violation]:
+    """What is demanded and the run has not shown; to be empty before it makes a champion.
+
+    :param events: those of the run, in order.
+    """
+    terms, gated = conduct(events), _last(events, "gated")
+    return [each for policy in policies for each in violations(_due(policy, gated), terms)]
+
+
+def unmet_before_traffic(
+    policies: Iterable[Policy], events: Sequence[LedgerEvent], *, strategy: Strategy, share: int
+) -> list[Violation]:
+    """What is to be there before a candidate gets any traffic: all but the rollout that is about to begin.
+
+    :param share: of the traffic, in percent, that it is about to answer; 0 for copies or none.
+    """
+    gated = _last(events, "gated")
+    shown = conduct(events)
+    terms = replace(shown, strategy=strategy, stages=shown.stages or (share,))
+    begins = (("deploy", "strategy"), ("deploy", "stages", 0, "traffic"))
+    return [
+        each
+        for policy in policies
+        for each in violations(_due(policy, gated), terms)
+        if each.path[0] == "promote" or each.path in begins
+    ]
+
+
+def conduct(events: Sequence[LedgerEvent]) -> Terms:
+    """The terms that a run has kept.
+
+    Read of the events' evidence: ``gated``: ``gates``; ``tested``: ``smoke_test``; ``approved``: ``asked``
+    and ``timed_out``; ``shifted``: ``strategy``; ``observed``: ``guards``. What is not there is not shown.
+    """
+    gated = _last(events, "gated")
+    promotes = gated is not None and gated.outcome == "promote"
+    return Terms(
+        mode="enforce" if promotes else "dry_run",
+        gates=_conditions(gated, "gates") if promotes else (),
+        smoke_test=_smoke_test(_last(events, "tested")),
+        approval=_approval(_last(events, "approved", "rejected")),
+        strategy=_strategy(events),
+        stages=_stages(events),
+        guards=_guards(events),
+    )
+
+
+def _due(policy: Policy, gated: Event) -> Policy:
+    """The policy without what this candidate is spared.
+
+    An approval on a condition that does not hold; and stages while there is no champion who could answer the
+    rest of the requests.
+    """
+    require = policy.require
+    if require.approval and gated and not why_asked(require.approval.required, gated.evidence):
+        require = replace(require, approval=None)
+    if gated is not None and gated.previous is None:
+        require = replace(require, stages=(), first_stage_at_most=None)
+    return replace(policy, require=require)
+
+
+def _smoke_test(tested: Event) -> SmokeTest:
+    if tested is None or tested.outcome != "passed":
+        return "none"
+    kind = tested.evidence.get("smoke_test")
+    return cast("SmokeTest", kind) if kind in get_args(SmokeTest) else "none"
+
+
+def _approval(answer: Event) -> Approval:
+    if answer is None or answer.kind != "approved":
+        return Approval()
+    if answer.evidence.get("timed_out"):
+        asked = tuple(str(each) for each in answer.evidence.get("asked") or ())
+        return Approval(required="always", assignees=asked, on_timeout="approve", reason="required")
+    return Approval(
+        required="always",
+        assignees=(answer.by,),
+        reason="required" if answer.reason.strip() else "optional",
+    )
+
+
+def _strategy(events: Sequence[LedgerEvent]) -> Strategy:
+    """The strategy that the run names, unless its traffic belies it."""
+    shifts = [event for event in events if event.kind == "shifted" and "strategy" in event.evidence]
+    named = shifts[0].evidence["strategy"] if shifts else "direct"
+    served = [_share(event) for event in shifts if _share(event)]
+    if named not in get_args(Strategy) or (named == "shadow" and served):
+        return "direct"
+    if named == "canary" and served[:1] == [100] and shifts[0].previous is not None:
+        return "direct"
+    return cast("Strategy", named)
+
+
+def _stages(events: Sequence[LedgerEvent]) -> tuple[int, ...]:
+    """The shares that were tried and found good, in percent; of a mirrored version those of the copies."""
+    passed = {event.outcome for event in events if event.kind == "observed"}
+    stages = []
+    for event in events:
+        share, copies = _share(event), _share(event, of="mirrored")
+        if event.kind == "shifted" and (
+            (share and f"advance-{share}" in passed) or (copies and "advance-mirrored" in passed)
+        ):
+            stages.append(share or copies)
+    return tuple(stages)
+
+
+def _guards(events: Sequence[LedgerEvent]) -> tuple[Mapping[str, Any], ...]:
+    """The guards that every stage was judged by."""
+    stages = [_conditions(event, "guards") for event in events if event.kind == "observed"]
+    first, rest = (stages[0], stages[1:]) if stages else ((), [])
+    return tuple(guard for guard in first if all(guard in each for each in rest))
+
+
+def _share(event: LedgerEvent, *, of: Literal["weights", "mirrored"] = "weights") -> int:
+    if event.traffic is None or event.version is None:
+        return 0
+    shares = event.traffic.weights if of == "weights" else event.traffic.mirrored
+    return shares.get(event.version, 0)
+
+
+def _conditions(event: Event, name: str) -> tuple[Mapping[str, Any], ...]:
+    found = event.evidence.get(name) if event else None
+    return tuple(each for each in found or () if isinstance(each, Mapping))
+
+
+def _last(events: Sequence[LedgerEvent], *kinds: EventKind) -> Event:
+    return next((event for event in reversed(events) if event.kind in kinds), None)

@@ -1,0 +1,227 @@
+"""A person's answer before a promotion, with the evidence in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Param
+from airflow.sdk.definitions.param import ParamsDict
+from airflow.sdk.execution_time.hitl import HITLUser
+
+from mlretrain import approval, wire
+from mlretrain.errors import InvalidInput
+from mlretrain.governance import Needed, Reason, TimeoutAnswer
+from mlretrain.ledger import LedgerEvent
+from mlretrain_provider.failures import plain_errors
+from mlretrain_provider.links import ModelVersionLink
+from mlretrain_provider.operators.pipeline import DECIDE, PipelineOperator, Upstream
+from mlretrain_provider.run import RunIdentity
+from mlretrain_provider.skipping import skip_rest
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+APPROVE, REJECT = "Approve", "Reject"
+APPROVED, REJECTED, NOT_NEEDED = "approved", "rejected", "not_needed"
+DAY_S = 86400.0
+
+
+class ApprovePromotionOperator(PipelineOperator, HITLOperator):
+    """Wait until a person approves or rejects the candidate; a rejection succeeds and skips the rest.
+
+    The task waits in Airflow's state ``awaiting_input``, in no worker and no triggerer, and is answered on
+    *Required Actions* or through the API. Returns ``{outcome, version, by, reason}``, ``outcome`` being
+    ``approved``, ``rejected`` or ``not_needed``. The answer is in the ledger; later steps believe only that.
+    Idempotent: a run is answered once, and cleared or repeated it ends by that answer without asking again.
+
+    :param gate: what :class:`PromotionGateOperator` returned.
+    :param required: ``always``; ``first``: while there is no champion; ``when_worse``: when the candidate is
+        worse than the champion in anything that the gates compare; ``never``.
+    :param assignees: ids of the users who may answer, as Airflow's auth manager knows them; none: everybody
+        who may edit the DAG's runs.
+    :param timeout_s: how long an answer is waited for; ``None``: for ever.
+    :param on_timeout: what no answer means, ``reject`` or ``approve``.
+    :param reason: ``required``: an answer without a reason does not count; ``optional``.
+    :param notifiers: Airflow notifiers that are told when an answer is needed.
+    """
+
+    inherits_from_skipmixin = True
+    template_fields = (
+        *PipelineOperator.template_fields,
+        "gate",
+        "required",
+        "assignees",
+        "timeout_s",
+        "on_timeout",
+        "reason",
+    )
+    operator_extra_links = (ModelVersionLink(),)
+    ui_color = DECIDE
+
+    def __init__(
+        self,
+        *,
+        gate: Upstream,
+        required: Needed = "always",
+        assignees: Sequence[str] = (),
+        timeout_s: float | None = DAY_S,
+        on_timeout: TimeoutAnswer = "reject",
+        reason: Reason = "optional",
+        **kwargs: Any,
+    ) -> None:
+        # What is asked is known when it is asked; Airflow wants a headline and options here.
+        super().__init__(**{"subject": "Promote?", "options": [APPROVE, REJECT], **kwargs})
+        self.gate = gate
+        self.required = required
+        self.assignees = assignees
+        self.timeout_s = timeout_s
+        self.on_timeout = on_timeout
+        self.reason = reason
+
+    def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        answer = self._answered(run)
+        if answer is not None:
+            self.log.info("Answered already.")
+            return self._end(context, answer)
+        gated = self._verdict(run)
+        asked = approval.why_asked(self.required, gated.evidence)
+        if not asked or self.settled(run):
+            self.log.info("Nobody is asked.")
+            return {"outcome": NOT_NEEDED, "version": gated.version, "by": "", "reason": ""}
+        self._put(run, gated, asked)
+        self.log.info("%s %s", self.subject, asked)
+        return cast("dict[str, Any]", HITLOperator.execute(self, context))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Take the answer that came, or the timeout's."""
+        with plain_errors():
+            run = RunIdentity.of(context)
+            answer = self._answered(run) or self._take(run, event)
+            return self._end(context, answer)
+
+    def _verdict(self, run: RunIdentity) -> LedgerEvent:
+        gated = self.recorded(run, "gated")
+        if gated is None or gated.outcome != "promote":
+            raise InvalidInput(
+                "there is nothing to approve",
+                where=f"{run.dag_id}/{self.task_id}",
+                found=gated.outcome if gated else "no verdict of the promotion gate in the ledger",
+                allowed="promote",
+                remedy="Clear the promotion gate, so that it judges the candidate.",
+            )
+        return gated
+
+    def _put(self, run: RunIdentity, gated: LedgerEvent, asked: str) -> None:
+        """Prepare the form: Airflow's operator reads it from these attributes."""
+        version = str(gated.version)
+        gate = self.gate if isinstance(self.gate, Mapping) else {}
+        self.response_timeout = self._timeout
+        self.subject = approval.question(self.pipeline, version)
+        self.body = approval.case(
+            pipeline=self.pipeline,
+            version=version,
+            champion=gated.previous,
+            asked=asked,
+            reason=run.reason,
+            verdict=gated.reason,
+            evidence_md=str(gate.get("evidence_md") or ""),
+            links=self._links(version),
+            timeout=self._timeout,
+            on_timeout=self.on_timeout,
+        )
+        if self._timeout is not None:
+            self.defaults = [APPROVE if self.on_timeout == "approve" else REJECT]
+        self.assigned_users = [HITLUser(id=each, name=each) for each in self.assignees] or None
+        # Set now: params of the task itself would be filled in from the run's conf, which has a reason too.
+        self.params = ParamsDict({"reason": self._field()})
+
+    def _field(self) -> Param:
+        if self.reason == "required":
+            return Param("", type="string", minLength=1, title="Reason", description="Goes to the ledger.")
+        return Param(None, type=["null", "string"], title="Reason", description="Goes to the ledger.")
+
+    def _links(self, version: str) -> dict[str, str]:
+        url = ModelVersionLink().url(self, {"version": version})
+        return {"The version in MLflow": url} if url else {}
+
+    @property
+    def _timeout(self) -> timedelta | None:
+        return None if self.timeout_s is None else timedelta(seconds=float(self.timeout_s))
+
+    def _answered(self, run: RunIdentity) -> LedgerEvent | None:
+        found = self.ledger.of_run(run.run_id, "approved", "rejected")
+        return found[0] if found else None
+
+    def _take(self, run: RunIdentity, event: Mapping[str, Any]) -> LedgerEvent:
+        """The answer, checked once more, in the ledger."""
+        gated = self._verdict(run)
+        timed_out, chosen = _is_timeout(event), list(event.get("chosen_options") or [])
+        where = f"{run.dag_id}/{self.task_id}"
+        if not timed_out and chosen not in ([APPROVE], [REJECT]):
+            raise InvalidInput(
+                "not an answer",
+                where=where,
+                found=str(event.get("error") or chosen),
+                allowed="Approve, Reject",
+            )
+        said = str((event.get("params_input") or {}).get("reason") or "").strip()
+        by = approval.TIMEOUT if timed_out else self._responder(event, where)
+        if not timed_out and self.reason == "required" and not said:
+            raise InvalidInput(
+                "the answer has no reason, and one is required",
+                where=where,
+                found=f"{chosen[0]} by {by}",
+                remedy="Clear this task to be asked again, and answer with a reason.",
+            )
+        if timed_out:
+            # By the setting of now: what Airflow chose is that of the try that first asked.
+            chosen = [APPROVE if self.on_timeout == "approve" else REJECT]
+        outcome = APPROVED if chosen == [APPROVE] else REJECTED
+        reason = approval.nobody(self._timeout, self.on_timeout) if timed_out else said
+        return self.append(
+            run,
+            "approved" if outcome == APPROVED else "rejected",
+            version=gated.version,
+            previous=gated.previous,
+            outcome=outcome,
+            by=by,
+            reason=reason,
+            evidence={
+                "asked": list(self.assignees),
+                "why": approval.why_asked(self.required, gated.evidence),
+                "answered_at": wire.to_wire(event.get("responded_at")),
+                "timed_out": timed_out,
+            },
+        )
+
+    def _responder(self, event: Mapping[str, Any], where: str) -> str:
+        """Who answered; Airflow has checked it already, but for an auth manager that lets everybody."""
+        user = event.get("responded_by_user") or {}
+        by = str(user.get("id") or "")
+        if not by or (self.assignees and by not in self.assignees):
+            raise InvalidInput(
+                "answered by somebody who was not asked",
+                where=where,
+                found=by or "nobody known",
+                allowed=", ".join(self.assignees) or "a user",
+                remedy="Clear this task to be asked again, and have an assignee answer.",
+            )
+        return by
+
+    def _end(self, context: Context, answer: LedgerEvent) -> dict[str, Any]:
+        result = {
+            "outcome": answer.kind,
+            "version": answer.version,
+            "by": answer.by,
+            "reason": answer.reason,
+        }
+        self.log.info("%s by %s%s", answer.kind, answer.by, f": {answer.reason}" if answer.reason else "")
+        return result if answer.kind == "approved" else skip_rest(context, result)
+
+
+def _is_timeout(event: Mapping[str, Any]) -> bool:
+    ended = event.get("timedout") or event.get("error_type") == "timeout"
+    return bool(ended) and not event.get("responded_by_user")
