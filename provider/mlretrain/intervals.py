@@ -115,7 +115,7 @@ def quantiles(samples: Array, confidence: float, units: int) -> tuple[float, flo
     defined = samples[np.isfinite(samples)]
     if units < 2 or len(defined) < 0.9 * len(samples):
         return math.nan, math.nan
-    tail = NormalDist().cdf(-math.sqrt(units / (units - 1)) * _student(confidence, units - 1))
+    tail = NormalDist().cdf(-math.sqrt(units / (units - 1)) * student(confidence, units - 1))
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -139,7 +139,7 @@ def _interval(
     return point, *quantiles(samples, confidence, units)
 
 
-def _student(confidence: float, freedom: int) -> float:
+def student(confidence: float, freedom: int) -> float:
     """The two-sided quantile of Student's t, within 1 % from five degrees of freedom on.
 
     Abramowitz & Stegun, Handbook of Mathematical Functions, 26.7.5.

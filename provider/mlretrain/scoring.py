@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlretrain.errors import ConfigError, InvalidInput
+from mlretrain.reliability import calibration_error, excess
 
 Array = Any
 """A numpy array; numpy is loaded by the caller's data, never by importing this module."""
@@ -169,6 +170,18 @@ def _brier(task: _Task) -> Array:
     return squares[:, 1] if squares.shape[1] == 2 else squares.sum(axis=1)
 
 
+def _excess(task: _Task) -> Array:
+    """Of two classes the positive one's probability is judged, of more the likeliest one's."""
+    import numpy as np
+
+    truth, probabilities = task.one_hot(), task.probabilities()
+    if truth.shape[1] == 2:
+        return excess(probabilities[:, 1], truth[:, 1])
+    likeliest = probabilities.argmax(axis=1)
+    rows = np.arange(len(truth))
+    return excess(probabilities[rows, likeliest], truth[rows, likeliest])
+
+
 def _relative_error(task: _Task) -> Array:
     import numpy as np
 
@@ -221,12 +234,13 @@ def _absolute(task: _Task) -> Array:
     return abs(task.errors())
 
 
-PROBABILITY_METRICS = frozenset({"roc_auc", "log_loss", "brier"})
+PROBABILITY_METRICS = frozenset({"roc_auc", "log_loss", "brier", "ece"})
 
 METRICS: Mapping[str, _Rowwise | _Area] = {
     "roc_auc": _Area(),
     "log_loss": _mean(_log_loss),
     "brier": _mean(_brier),
+    "ece": _Rowwise(_excess, calibration_error),
     "accuracy": _mean(lambda task: task.labels() == task.truth),
     "precision": _Rowwise(_confusion, _ratio(lambda hits, predicted, actual: predicted)),
     "recall": _Rowwise(_confusion, _ratio(lambda hits, predicted, actual: actual)),
@@ -277,6 +291,16 @@ def scorer(metric: str, truth: Array, predictions: Predictions) -> Scorer:
     if not len(truth) or not predictions.usable():
         return lambda weights: np.full(len(weights), np.nan)
     return METRICS[metric].scorer(_Task(np.asarray(truth), predictions))
+
+
+def ranking(truth: Array, predictions: Predictions) -> tuple[Array, Array] | None:
+    """Which rows are positive, and the scores that rank them; ``None`` unless there are two classes."""
+    import numpy as np
+
+    task = _Task(np.asarray(truth), predictions)
+    if not len(truth) or not predictions.usable() or len(task.classes()) != 2:
+        return None
+    return task.truth == task.classes()[1], task.probabilities()[:, 1]
 
 
 def _area(positive: Array, scores: Array) -> Scorer:

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlretrain.intervals import block_span, draws, time_blocks
+from mlretrain.reliability import equal_bins
 from mlretrain.scoring import Array
 
 if TYPE_CHECKING:
     from mlretrain.scoring import Predictions
 
-BINS = 20
-LEAST_IN_BIN = 50
 LEAST_ROWS = 200
 LEAST_OF_A_CLASS = 20
 DRAWS = 100
@@ -91,7 +90,7 @@ def calibrate(
         reason = _shortage(scores, positive)
     if reason is not None:
         return Calibration(served=kind, classes=classes, rows=len(truth), reason=reason)
-    bins = _bins(scores)
+    bins = equal_bins(scores)
     sizes = np.bincount(bins)
     centres = np.bincount(bins, scores) / sizes
     shares = np.bincount(bins, positive) / sizes
@@ -156,15 +155,6 @@ def _shortage(scores: Array, positive: Array) -> str | None:
         f"the holdout has {len(scores):,} rows, {rarer:,} of the rarer class; "
         f"{LEAST_ROWS} and {LEAST_OF_A_CLASS} are needed to calibrate"
     )
-
-
-def _bins(scores: Array) -> Array:
-    """The bin of each score, from 0: equally many rows in each, equal scores in one."""
-    import numpy as np
-
-    count = max(1, min(BINS, len(scores) // LEAST_IN_BIN))
-    edges = np.unique(np.quantile(scores, np.arange(1, count) / count))
-    return np.unique(np.searchsorted(edges, scores, side="right"), return_inverse=True)[1]
 
 
 def _drawn(bins: Array, positive: Array, blocks: Array | None, seed: int) -> Iterator[tuple[float, ...]]:
