@@ -19,8 +19,9 @@ WORDS = (*SAME, *AT_LEAST, *AT_MOST)
 MIN_SUPPORT = 100
 """Rows that a slice or group must have to be judged, where a condition does not say."""
 
-_PARTS = ("slices", "groups")
-_OF_PARTS = ("min", "max", "max_drop")
+_OF_ROWS = ("min", "max", "max_drop")
+"""The bounds that ``slices`` makes bounds of each slice instead of all rows."""
+
 _COMPARED = ("min_improvement", "max_ratio", "max_increase")
 
 
@@ -31,7 +32,7 @@ def covers(given: Mapping[str, Any], demanded: Mapping[str, Any]) -> bool:
     demands that the candidate is no worse, and slices or groups are judged from :data:`MIN_SUPPORT` rows on.
     """
     given, demanded = said(given), _completed(said(demanded))
-    if not set(given) <= set(WORDS) or not _same_parts(given, demanded):
+    if not set(given) <= set(WORDS) or not _same_rows(given, demanded):
         return False
     if _is_bare_comparison(demanded) and not (_is_bare_comparison(given) or _is_no_worse(given)):
         return False
@@ -51,16 +52,14 @@ def worded(condition: Mapping[str, Any]) -> str:
 
 
 def _completed(demanded: dict[str, Any]) -> dict[str, Any]:
-    if any(part in demanded for part in _PARTS):
+    if "slices" in demanded or "groups" in demanded:
         return {"min_support": MIN_SUPPORT, **demanded}
     return demanded
 
 
-def _same_parts(given: Mapping[str, Any], demanded: Mapping[str, Any]) -> bool:
-    """Whether the bounds are about the same rows: with ``slices``, ``min`` is no longer about all of them."""
-    if not any(word in demanded for word in _OF_PARTS):
-        return True
-    return all(given.get(part) == demanded.get(part) for part in _PARTS)
+def _same_rows(given: Mapping[str, Any], demanded: Mapping[str, Any]) -> bool:
+    bounded = any(word in demanded for word in _OF_ROWS)
+    return not bounded or given.get("slices") == demanded.get("slices")
 
 
 def _is_bare_comparison(demanded: Mapping[str, Any]) -> bool:
