@@ -107,7 +107,7 @@ def log_model(
         return LoggedModel(model_uri=model.model_uri, flavor=None)
     name = flavor_of(model, prediction_method)
     flavor = _load_flavor(name)
-    with _stored_by_value(user_module), _without_pickle_advice():
+    with stored_by_value(user_module), _without_pickle_advice():
         arguments = _arguments(name, flavor, model, inputs, prediction_method, sensitive)
         info = flavor.log_model(**arguments, name="model")
     return LoggedModel(model_uri=info.model_uri, flavor=name)
@@ -131,7 +131,7 @@ def save_model(
         return str(model.model_uri)
     name = flavor_of(model, prediction_method)
     flavor = _load_flavor(name)
-    with _stored_by_value(user_module), _without_pickle_advice():
+    with stored_by_value(user_module), _without_pickle_advice():
         flavor.save_model(**_arguments(name, flavor, model, inputs, prediction_method), path=path)
     return path
 
@@ -219,7 +219,7 @@ def _requirements(defaults: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _stored_by_value(module: ModuleType | None) -> Iterator[None]:
+def stored_by_value(module: ModuleType | None) -> Iterator[None]:
     """Let cloudpickle store what the module's top-level package defines, unless it is installed."""
     package = sys.modules.get(module.__name__.partition(".")[0]) if module else None
     if package is None or _is_installed(package):
