@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlretrain_factory.errors import Position, SpecError, nearest
+from mlretrain_factory.errors import SpecError, nearest
+from mlretrain_factory.faults import fault_at
 from mlretrain_factory.source_map import Node
 from mlretrain_factory.spec.backend import OURS, KubernetesSpec, SagemakerSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
@@ -20,7 +21,7 @@ def check_agreement(spec: PipelineSpec, stack: StackSpec, pipeline: Node, place:
     :param pipeline: the pipeline as written, for positions.
     :param place: the stack as written, with its team's part.
     """
-    yield from _check_serving(spec, stack, pipeline)
+    yield from _check_serving(spec, stack, pipeline, place)
     yield from _check_classes(spec, stack, pipeline)
     match stack.section:
         case KubernetesSpec() as section:
@@ -33,7 +34,7 @@ def check_agreement(spec: PipelineSpec, stack: StackSpec, pipeline: Node, place:
             yield from _check_places(spec, stack, pipeline, place, f"{_ON_THE_NETWORK}.")
             yield from _check_sagemaker(spec, stack, section, place)
     if stack.options and stack.backend in OURS:
-        yield _fault(
+        yield fault_at(
             place,
             ("options",),
             "`options` are for a third party's backend",
@@ -41,16 +42,23 @@ def check_agreement(spec: PipelineSpec, stack: StackSpec, pipeline: Node, place:
         )
 
 
-def _check_serving(spec: PipelineSpec, stack: StackSpec, pipeline: Node) -> Iterator[SpecError]:
-    if stack.serving is None and spec.deploy.strategy != "none":
-        yield _fault(
+def _check_serving(spec: PipelineSpec, stack: StackSpec, pipeline: Node, place: Node) -> Iterator[SpecError]:
+    if spec.deploy.strategy == "none":
+        return
+    if stack.serving is None:
+        yield fault_at(
             pipeline,
             ("deploy", "strategy"),
             f"the stack `{spec.stack}` serves nothing",
-            f"Add `serving: {{conn_id: …}}` to stacks/{spec.stack}.yaml.",
+            f"Add `serving: {{target: local, conn_id: …}}` to stacks/{spec.stack}.yaml.",
             found=f"'{spec.deploy.strategy}'",
             allowed="none",
         )
+    elif "image" in type(stack.serving).model_fields and not (
+        stack.image or getattr(stack.serving, "image", None)
+    ):
+        message = f"models served on `{stack.serving.target}` need an image"
+        yield fault_at(place, ("serving", "target"), message, "Add `image: …`, here or to the stack.")
 
 
 def _check_classes(spec: PipelineSpec, stack: StackSpec, pipeline: Node) -> Iterator[SpecError]:
@@ -60,7 +68,7 @@ def _check_classes(spec: PipelineSpec, stack: StackSpec, pipeline: Node) -> Iter
             continue
         written = pipeline.get(section, "resources")
         inline = ("class",) if written and isinstance(written.value, dict) else ()
-        yield _fault(
+        yield fault_at(
             pipeline,
             (section, "resources", *inline),
             f"stacks/{spec.stack}.yaml has no such resource class",
@@ -84,7 +92,7 @@ def _class_of(resources: ResourcesSpec | None) -> str:
 def _check_image(spec: PipelineSpec, stack: StackSpec, own: str | None, place: Node) -> Iterator[SpecError]:
     environment = spec.train.environment
     if not (own or stack.image or (environment and environment.image)):
-        yield _fault(
+        yield fault_at(
             place,
             ("backend",),
             f"jobs on `{stack.backend}` need an image",
@@ -105,7 +113,7 @@ def _check_places(
         places.append((pipeline, labels, spec.monitor.performance.labels.uri))
     for node, path, uri in places:
         if uri.startswith("file://"):
-            yield _fault(node, path, message, remedy, found=f"'{uri}'", allowed="s3://…")
+            yield fault_at(node, path, message, remedy, found=f"'{uri}'", allowed="s3://…")
 
 
 def _check_sagemaker(
@@ -114,46 +122,19 @@ def _check_sagemaker(
     if section.role_arn is None:
         remedy = "Add `sagemaker: {role_arn: …}`: the IAM role of the jobs."
         at = "sagemaker" if place.get("sagemaker") else "backend"
-        yield _fault(place, (at,), "SageMaker needs a role", remedy, key="sagemaker.role_arn")
+        yield fault_at(place, (at,), "SageMaker needs a role", remedy, key="sagemaker.role_arn")
     if bool(section.subnets) != bool(section.security_group_ids):
         given, other = ("subnets", "security_group_ids")[:: 1 if section.subnets else -1]
-        yield _fault(place, ("sagemaker", given), f"`{given}` need `{other}`", f"Add `{other}`.")
+        yield fault_at(place, ("sagemaker", given), f"`{given}` need `{other}`", f"Add `{other}`.")
     if section.network_isolation:
         remedy = "Remove it; set `subnets` and `security_group_ids` of a VPC whose only way out is to S3."
         message = "an isolated job cannot reach S3, where its request is"
-        yield _fault(place, ("sagemaker", "network_isolation"), message, remedy)
+        yield fault_at(place, ("sagemaker", "network_isolation"), message, remedy)
     for step, resources in _asked(spec).items():
         chosen = stack.resources.get(_class_of(resources), ResourceClassSpec())
         if not (section.instance_type or (chosen.sagemaker and chosen.sagemaker.instance_type)):
             at = "sagemaker" if place.get("sagemaker") else "backend"
             remedy = "Add `instance_type: ml.m5.xlarge`, here or in a resource class."
             message = f"SageMaker needs an instance type for `{step}`"
-            yield _fault(place, (at,), message, remedy, key="sagemaker.instance_type")
+            yield fault_at(place, (at,), message, remedy, key="sagemaker.instance_type")
             return
-
-
-def _fault(
-    root: Node,
-    path: tuple[str, ...],
-    message: str,
-    remedy: str,
-    *,
-    key: str | None = None,
-    found: str | None = None,
-    allowed: str | None = None,
-) -> SpecError:
-    """A fault at ``path``, or at the nearest key above it that is written.
-
-    :param key: the path of a key that is missing; none: ``path``.
-    """
-    written = (root.get(*path[:depth]) for depth in range(len(path), 0, -1))
-    node = next((each for each in written if each), root)
-    is_container = isinstance(node.value, (dict, list))
-    return SpecError(
-        position=(node.key or Position(node.position.file)) if is_container else node.position,
-        path=key or ".".join(path),
-        message=message,
-        remedy=remedy,
-        found=f"'{node.raw}'" if node.raw else found,
-        allowed=allowed,
-    )

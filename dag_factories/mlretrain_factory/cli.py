@@ -11,8 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from mlretrain.errors import MlretrainError
-from mlretrain_factory.errors import SpecErrors
-from mlretrain_factory.loader import load_folder, load_source
+from mlretrain_factory.loader import load_source
 from mlretrain_factory.plan.build import build_plan
 from mlretrain_factory.plan.diff import diff
 from mlretrain_factory.plan.explain import explain
@@ -44,8 +43,8 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version("airflow-provider-mlretrain"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    lint = commands.add_parser("lint", help="check pipeline files; every fault with its line")
-    lint.add_argument("path", nargs="+", type=Path, help="a file, or a folder of *.pipeline.yaml")
+    lint = commands.add_parser("lint", help="check pipelines, stacks and policies; every fault with its line")
+    lint.add_argument("path", nargs="+", type=Path, help="a file, or a folder of them")
     lint.set_defaults(command=_lint)
 
     explained = commands.add_parser("explain", help="what a pipeline becomes, in words")
@@ -61,7 +60,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     compared.set_defaults(command=_diff)
 
     schema = commands.add_parser("schema", help="JSON Schema for editors")
-    schema.add_argument("kind", nargs="?", choices=["pipeline", "stack"], default="pipeline")
+    schema.add_argument("kind", nargs="?", choices=["pipeline", "stack", "policy"], default="pipeline")
     schema.set_defaults(command=_schema)
 
     simulated = commands.add_parser("simulate", help="replay a pipeline's policy over its own history")
@@ -80,28 +79,13 @@ def _add(parser: argparse.ArgumentParser, module: str, is_chosen: bool) -> None:
 
 
 def _lint(options: argparse.Namespace) -> int:
-    good, problems = 0, list[SpecErrors]()
-    for path in options.path:
-        loaded, errors = _load(path)
-        good += loaded
-        problems += errors
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    print(f"pipelines: {good + len(problems)}, broken: {len(problems)}")
-    return 1 if problems else 0
+    from mlretrain_factory.lint import lint
 
-
-def _load(path: Path) -> tuple[int, list[SpecErrors]]:
-    if path.is_dir():
-        result = load_folder(path.absolute())
-        for source in result.sources:
-            build_plan(source)
-        return len(result.sources), list(result.errors.values())
-    try:
-        _plan(path)
-    except SpecErrors as problem:
-        return 0, [problem]
-    return 1, []
+    result = lint(options.path)
+    for fault in result.faults:
+        print(fault, file=sys.stderr)
+    print(result)
+    return 1 if result.broken else 0
 
 
 def _plan(path: Path) -> Plan:
@@ -125,7 +109,6 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> None:
-    from mlretrain_factory.schema import pipeline_schema, stack_schema
+    from mlretrain_factory.schema import SCHEMAS
 
-    schema = pipeline_schema() if options.kind == "pipeline" else stack_schema()
-    print(json.dumps(schema, indent=2, ensure_ascii=False))
+    print(json.dumps(SCHEMAS[options.kind](), indent=2, ensure_ascii=False))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from mlretrain_factory.errors import Position, SpecError, SpecErrors, nearest
 from mlretrain_factory.source_map import Node
@@ -58,15 +58,15 @@ def _translate(model: type[BaseModel], root: Node, finding: dict[str, Any]) -> S
     if kind == "missing":
         return SpecError(
             position=node.key or node.position,
-            path=_dotted((*path, name)),
+            path=dotted((*path, name)),
             message=f"`{name}` is missing",
-            remedy=_how_to_add(model, (*path, name)),
+            remedy=_how_to_add(model, finding["loc"]),
         )
     if kind == "extra_forbidden":
-        known = _known_keys(model, path[:-1])
+        known = _known_keys(model, finding["loc"][:-1])
         return SpecError(
             position=node.key or node.position,
-            path=_dotted(path),
+            path=dotted(path),
             message=f"unknown key `{name}`",
             allowed=", ".join(known),
             remedy=nearest(name, known, "Remove it."),
@@ -74,7 +74,7 @@ def _translate(model: type[BaseModel], root: Node, finding: dict[str, Any]) -> S
     message, remedy, found, allowed = _words(kind, finding, context, node)
     return SpecError(
         position=_place(node),
-        path=_dotted(path),
+        path=dotted(path),
         message=message,
         remedy=remedy,
         found=f"'{node.raw}'" if node.raw and not context.get("secret") else found,
@@ -97,6 +97,33 @@ def _words(
         return "out of range", "Correct the number.", found, f"{words} {context[limit]}"
     message, remedy = _TYPES.get(kind, (str(finding["msg"]), "Correct the value."))
     return message, remedy, found, None
+
+
+def fault_at(
+    root: Node,
+    path: tuple[str | int, ...],
+    message: str,
+    remedy: str,
+    *,
+    key: str | None = None,
+    found: str | None = None,
+    allowed: str | None = None,
+) -> SpecError:
+    """A fault at ``path``, or at the nearest key above it that is written.
+
+    :param key: the path of a key that is missing; none: ``path``.
+    """
+    written = (root.get(*path[:depth]) for depth in range(len(path), 0, -1))
+    node = next((each for each in written if each), root)
+    is_container = isinstance(node.value, (dict, list))
+    return SpecError(
+        position=(node.key or Position(node.position.file)) if is_container else node.position,
+        path=key or dotted(path),
+        message=message,
+        remedy=remedy,
+        found=f"'{node.raw}'" if node.raw else found,
+        allowed=allowed,
+    )
 
 
 def show(node: Node) -> str:
@@ -125,7 +152,8 @@ def _place(node: Node) -> Position:
     return node.key if is_container and node.key else node.position
 
 
-def _dotted(path: tuple[str | int, ...]) -> str:
+def dotted(path: tuple[str | int, ...]) -> str:
+    """A path as it is shown: ``promote.gates[0].min``."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
@@ -144,14 +172,25 @@ def _how_to_add(model: type[BaseModel], path: tuple[str | int, ...]) -> str:
 
 
 def _section(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
-    section: type[BaseModel] | None = model
+    """The section at ``path``, in which pydantic names the member of a union by its tag."""
+    annotation: Any = model
     for step in path:
-        if section is None or isinstance(step, int):
+        if (section := next(_models(annotation), None)) is None or isinstance(step, int):
             continue
         by_key = {field.alias or name: field for name, field in section.model_fields.items()}
-        if step in by_key:
-            section = next(_models(by_key[step].annotation), None)
-    return section
+        if (member := _tagged(annotation, step)) is not None:
+            annotation = member
+        elif step in by_key:
+            annotation = by_key[step].annotation
+    return next(_models(annotation), None)
+
+
+def _tagged(annotation: Any, tag: str) -> Any:
+    """The member of a union that has ``tag``."""
+    if any(isinstance(each, Tag) and each.tag == tag for each in getattr(annotation, "__metadata__", ())):
+        return annotation
+    found = (_tagged(each, tag) for each in getattr(annotation, "__args__", ()))
+    return next((each for each in found if each is not None), None)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -9,6 +9,7 @@ from mlretrain_factory.errors import SpecError, SpecErrors, nearest
 from mlretrain_factory.source_map import Node, read_source
 
 DEFAULTS = "defaults.yaml"
+STACKS = "stacks"
 _PROJECT_MARKS = (".git", "pyproject.toml", "airflow.cfg")
 
 
@@ -45,10 +46,10 @@ def find_stack(name: Node, path: Path, root: Path | None) -> Path:
     """The nearest ``stacks/<name>.yaml``. Raises :class:`SpecErrors` with the names there are."""
     folders = search_path(path.parent, root)
     for folder in folders:
-        stack = folder / "stacks" / f"{name.value}.yaml"
+        stack = folder / STACKS / f"{name.value}.yaml"
         if stack.is_file():
             return stack
-    known = sorted({each.stem for folder in folders for each in (folder / "stacks").glob("*.yaml")})
+    known = sorted({each.stem for folder in folders for each in (folder / STACKS).glob("*.yaml")})
     raise _fault(
         name,
         "stack",

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlretrain.governance import Policy
 from mlretrain_factory.agreement import check_agreement
 from mlretrain_factory.errors import Position, SpecError, SpecErrors
 from mlretrain_factory.faults import validate
 from mlretrain_factory.inheritance import inherited, merge
 from mlretrain_factory.placement import find_placement
+from mlretrain_factory.policies import policies_of
 from mlretrain_factory.source_map import Node
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.stack import StackSpec
@@ -24,12 +26,13 @@ SUFFIXES = (".pipeline.yaml", ".pipeline.yml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSource:
-    """A pipeline as written: what, where, and the suite file's content."""
+    """A pipeline as written: what, where, the suite file's content, and the platform's policies on it."""
 
     path: Path
     spec: PipelineSpec
     stack: StackSpec
     suite: Mapping[str, Any] | None = None
+    policies: tuple[Policy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,32 +84,36 @@ def load_source(
 ) -> PipelineSource:
     """The pipeline in the file ``path``. Raises :class:`SpecErrors` with everything that is wrong with it.
 
-    :param environ: the environment that allow-listed ``${env.NAME}`` read; none: the process's.
-    :param root: the highest folder that is searched for defaults and stacks.
+    :param environ: the environment that allow-listed ``${env.NAME}`` read, and that may name a folder of
+        policies; none: the process's.
+    :param root: the highest folder that is searched for defaults, stacks and policies.
     :param changes: a mapping that goes over what is written.
     """
     written = inherited(path, root)
     if changes is not None:
         written = merge(written, changes)
-    placement, errors = find_placement(written, path, os.environ if environ is None else environ, root)
+    environ = os.environ if environ is None else environ
+    placement, errors = find_placement(written, path, environ, root)
     substitution = placement.substitution if placement else None
     resolved = substitution.apply(written) if substitution else written
     stack_node = placement.as_written() if placement else None
     errors += substitution.errors if substitution else []
-    spec = _collect(errors, PipelineSpec, resolved, substitution)
-    stack = _collect(errors, StackSpec, stack_node, substitution) if stack_node else None
+    spec: PipelineSpec | None = _collect(errors, PipelineSpec, resolved, substitution)
+    stack: StackSpec | None = _collect(errors, StackSpec, stack_node, substitution) if stack_node else None
     if placement and placement.team and stack_node and stack:
         stack_node = placement.effective(stack_node)
         stack = _collect(errors, StackSpec, stack_node, substitution)
-    suite = None
-    if spec is not None:
-        errors += _check_name(spec, resolved, path)
-        suite = _read_suite(resolved, errors)
-    if spec is not None and stack is not None and stack_node is not None:
-        errors += check_agreement(spec, stack, resolved, stack_node)
-    if errors or spec is None or stack is None:
+    if spec is None:
         raise SpecErrors(dict.fromkeys(errors))
-    return PipelineSource(path=path, spec=spec, stack=stack, suite=suite)
+    errors += _check_name(spec, resolved, path)
+    suite = _read_suite(resolved, errors)
+    policies, unmet = policies_of(spec, resolved, path, root, environ)
+    errors += unmet
+    if stack is not None and stack_node is not None:
+        errors += check_agreement(spec, stack, resolved, stack_node)
+    if errors or stack is None:
+        raise SpecErrors(dict.fromkeys(errors))
+    return PipelineSource(path=path, spec=spec, stack=stack, suite=suite, policies=policies)
 
 
 def _collect(errors: list[SpecError], model: type[Any], node: Node, substitution: Substitution | None) -> Any:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlretrain_factory.errors import SpecError, SpecErrors, nearest
-from mlretrain_factory.inheritance import find_stack, merge
+from mlretrain_factory.faults import validate
+from mlretrain_factory.inheritance import STACKS, find_stack, merge
 from mlretrain_factory.source_map import Node, read_source
+from mlretrain_factory.spec.stack import StackSpec
 from mlretrain_factory.substitution import Substitution
 
 
@@ -48,18 +50,44 @@ def find_placement(
         stack = read_source(file)
     except SpecErrors as problem:
         return None, list(problem.errors)
-    team, errors = _team(pipeline, stack, f"stacks/{file.name}")
+    team, errors = _team(pipeline, stack, f"{STACKS}/{file.name}")
+    substitution = _substitution(file, stack, [_variables(pipeline)], team, environ)
+    written = _only_team(stack, team)
+    return Placement(written=written, substitution=substitution, team=team), errors
+
+
+def check_stack(path: Path, environ: Mapping[str, str]) -> None:
+    """Check a stack without any pipeline. Raises :class:`SpecErrors` with everything that is wrong with it.
+
+    What a reference stands for may be a pipeline's business, or another machine's: one that cannot be
+    replaced here is no fault.
+    """
+    stack = read_source(path)
+    teams = stack.get("teams")
+    faults = []
+    for team in (None, *(teams.value if teams and isinstance(teams.value, dict) else ())):
+        substitution = _substitution(path, stack, [], team, environ)
+        for node in (_only_team(stack, team), _without_teams(stack, team)):
+            try:
+                validate(StackSpec, substitution.apply(node))
+            except SpecErrors as problem:
+                faults += [each for each in problem.errors if each.position not in substitution.unresolved]
+    if faults:
+        raise SpecErrors({(each.position, each.message): each for each in reversed(faults)}.values())
+
+
+def _substitution(
+    file: Path, stack: Node, layers: list[Mapping[str, Node]], team: str | None, environ: Mapping[str, str]
+) -> Substitution:
     allowed = stack.get("env")
-    substitution = Substitution(
-        [_variables(pipeline), _variables(_without_teams(stack, team))],
+    return Substitution(
+        [*layers, _variables(_without_teams(stack, team))],
         allowed=[each for each in allowed.data if isinstance(each, str)]
         if allowed and isinstance(allowed.value, list)
         else [],
         environ=environ,
-        stack_file=f"stacks/{file.name}",
+        stack_file=f"{STACKS}/{file.name}",
     )
-    written = _only_team(stack, team)
-    return Placement(written=written, substitution=substitution, team=team), errors
 
 
 def _team(pipeline: Node, stack: Node, file: str) -> tuple[str | None, list[SpecError]]:
@@ -90,7 +118,8 @@ def _only_team(stack: Node, team: str | None) -> Node:
 
 def _without_teams(stack: Node, team: str | None) -> Node:
     own = stack.get("teams", team) if team else None
-    shared = stack._replace(value={key: node for key, node in stack.value.items() if key != "teams"})
+    replaced = {"teams", "serving"} if own and own.get("serving", "target") else {"teams"}
+    shared = stack._replace(value={key: node for key, node in stack.value.items() if key not in replaced})
     return merge(shared, own) if own and isinstance(own.value, dict) else shared
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mlretrain_factory.spec.pipeline import PipelineSpec
+from mlretrain_factory.spec.policy import PolicySpec
 from mlretrain_factory.spec.stack import StackSpec
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = {"type": "string", "pattern": r"\$\{[^{}]+\}", "description": "A variable."}
 
 
@@ -20,11 +22,21 @@ def stack_schema() -> dict[str, Any]:
     return _schema(StackSpec.model_json_schema(), "mlretrain stack")
 
 
+def policy_schema() -> dict[str, Any]:
+    """The schema of ``policies/*.yaml``, in which there are no variables."""
+    schema = PolicySpec.model_json_schema()
+    return {"$schema": DIALECT, **schema, "title": "mlretrain policy"}
+
+
+SCHEMAS = {"pipeline": pipeline_schema, "stack": stack_schema, "policy": policy_schema}
+"""By kind of file."""
+
+
 def _schema(schema: dict[str, Any], title: str) -> dict[str, Any]:
     for section in [schema, *schema.get("$defs", {}).values()]:
         properties = section.get("properties", {})
         section["properties"] = {name: _or_reference(each) for name, each in properties.items()}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
+    return {"$schema": DIALECT, **schema, "title": title}
 
 
 def _or_reference(field: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,9 @@ OPERATORS = {
     "TuneModelOperator": "mlretrain_provider.operators.tuning:TuneModelOperator",
     "EvaluateModelOperator": "mlretrain_provider.operators.training:EvaluateModelOperator",
     "RegisterModelOperator": "mlretrain_provider.operators.registry:RegisterModelOperator",
+    "SmokeTestOperator": "mlretrain_provider.operators.smoke:SmokeTestOperator",
     "PromotionGateOperator": "mlretrain_provider.operators.registry:PromotionGateOperator",
+    "ApprovePromotionOperator": "mlretrain_provider.operators.approval:ApprovePromotionOperator",
     "PromoteModelOperator": "mlretrain_provider.operators.registry:PromoteModelOperator",
     "DeployModelOperator": "mlretrain_provider.operators.deployment:DeployModelOperator",
     "DeploymentHealthSensor": "mlretrain_provider.sensors.deployment:DeploymentHealthSensor",
@@ -48,6 +50,7 @@ OPERATORS = {
 
 RETRY_DELAY = timedelta(seconds=30)
 BROKEN = "broken"
+ASKED = "approval_needed"
 
 
 def load(path: str | Path, root: Path | None = None) -> list[DAG]:
@@ -171,11 +174,14 @@ def _param(plan: DagPlan, name: str) -> Param:
 
 
 def _announce(plan: DagPlan, tasks: Mapping[str, BaseOperator]) -> None:
-    """Tell the notifiers after the run's last task, which knows how the run ended."""
+    """Tell the notifiers when people are asked, and after the last task, which knows how the run ended."""
     callbacks: list[Any] = [_Announcement(each) for each in plan.notify]
     if callbacks:
         tasks["record"].on_success_callback = callbacks
         tasks["record"].on_failure_callback = callbacks
+    if "approve" in tasks:
+        asked: Any = tasks["approve"]
+        asked.notifiers = [_Question(each) for each in plan.notify if ASKED in each.on]
 
 
 class _Announcement:
@@ -188,7 +194,21 @@ class _Announcement:
         record = context["ti"].xcom_pull(task_ids=context["ti"].task_id) or {}
         event = "failed" if context.get("exception") else record.get("event")
         if event in self.plan.on:
-            resolve_name(self.plan.notifier)(**self.plan.args)(context)
+            _tell(self.plan, context)
+
+
+class _Question:
+    """Tells that a task waits for people's answer."""
+
+    def __init__(self, plan: Notification) -> None:
+        self.plan = plan
+
+    def __call__(self, context: Context) -> None:
+        _tell(self.plan, context)
+
+
+def _tell(plan: Notification, context: Context) -> None:
+    resolve_name(plan.notifier)(**plan.args)(context)
 
 
 class BrokenPipelineOperator(BaseOperator):

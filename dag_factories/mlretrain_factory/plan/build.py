@@ -9,6 +9,7 @@ from mlretrain_factory.plan.describe import describe
 from mlretrain_factory.plan.jobs import shared_by_jobs
 from mlretrain_factory.plan.model import DagKind, DagPlan, FormField, Plan, TaskPlan
 from mlretrain_factory.plan.rollout import rollout_tasks
+from mlretrain_factory.plan.serving import serving
 from mlretrain_factory.plan.watch import watch_tasks
 
 ACT_RETRIES = 2
@@ -47,7 +48,8 @@ _ROLLBACK_FORM = {
 
 def build_plan(source: PipelineSource) -> Plan:
     """Everything that Airflow shall do for this pipeline."""
-    dags = [_dag(source, "retrain", [*candidate_tasks(source), *rollout_tasks(source)])]
+    candidate = candidate_tasks(source)
+    dags = [_dag(source, "retrain", [*candidate, *rollout_tasks(source, candidate[-1].task_id)])]
     if source.spec.monitor is not None:
         dags.append(_dag(source, "monitor", watch_tasks(source)))
     dags.append(_dag(source, "rollback", _rollback_tasks(source)))
@@ -70,7 +72,7 @@ def _dag(source: PipelineSource, kind: DagKind, tasks: list[TaskPlan]) -> DagPla
         dag_id=f"{spec.pipeline}.{kind}",
         kind=kind,
         description=spec.description,
-        doc_md=describe(spec, kind, source.path.name),
+        doc_md=describe(source, kind),
         owner=spec.owner,
         tags=tuple(sorted({*spec.tags, "mlretrain", kind})),
         defaults={
@@ -101,7 +103,7 @@ def _rollback_tasks(source: PipelineSource) -> list[TaskPlan]:
             args={
                 "to": "{{ params.version or 'previous' }}",
                 "reason": "{{ params.reason }}",
-                **rules.serving(source),
+                **serving(source),
             },
         )
     ]

@@ -12,7 +12,7 @@ from mlretrain_factory.spec.tuning import direction_of
 
 
 def candidate_tasks(source: PipelineSource) -> list[TaskPlan]:
-    """From the data to the promotion gate."""
+    """From the data to the last task that may stop the candidate."""
     spec = source.spec
     data = TaskPlan(
         task_id="resolve_data", operator="ResolveDataOperator", args=rules.data_window(spec.data.training)
@@ -32,7 +32,7 @@ def candidate_tasks(source: PipelineSource) -> list[TaskPlan]:
                 "metrics": list(spec.evaluate.metrics),
                 "slices": list(spec.evaluate.slices),
                 "importance": spec.evaluate.importance,
-                **rules.optional("confidence", rules.confidence(spec)),
+                **rules.asked_of_evaluation(spec),
                 **evaluation_job(source, spec.evaluate.resources),
             },
             upstream=("train",),
@@ -43,18 +43,61 @@ def candidate_tasks(source: PipelineSource) -> list[TaskPlan]:
             args={"training": output("train"), "evaluation": output("evaluate")},
             upstream=("evaluate",),
         ),
-        TaskPlan(
-            task_id="promotion_gate",
-            operator="PromotionGateOperator",
-            args={
-                "evaluation": output("evaluate"),
-                "gates": rules.gates(spec),
-                "mode": spec.promote.mode,
-            },
-            upstream=("register",),
-        ),
     ]
-    return tasks
+    return [*tasks, *_judgement(source)]
+
+
+def _judgement(source: PipelineSource) -> list[TaskPlan]:
+    """Does it load and answer, do the gates hold, does a person agree?"""
+    promote, policies = source.spec.promote, rules.policies(source)
+    tests = [] if promote.smoke_test == "none" else [_smoke_test(source)]
+    tested = {"smoke_test": output("smoke_test")} if tests else {}
+    gate = TaskPlan(
+        task_id="promotion_gate",
+        operator="PromotionGateOperator",
+        args={
+            "evaluation": output("evaluate"),
+            "gates": rules.gates(source.spec),
+            "mode": promote.mode,
+            **tested,
+            **policies,
+        },
+        upstream=("smoke_test" if tests else "register",),
+    )
+    if promote.approval.required == "never":
+        return [*tests, gate]
+    return [*tests, gate, _approval(source)]
+
+
+def _smoke_test(source: PipelineSource) -> TaskPlan:
+    return TaskPlan(
+        task_id="smoke_test",
+        operator="SmokeTestOperator",
+        args={
+            "training": output("train"),
+            "version": output("register"),
+            "mode": source.spec.promote.smoke_test,
+            **evaluation_job(source, source.spec.evaluate.resources),
+        },
+        upstream=("register",),
+    )
+
+
+def _approval(source: PipelineSource) -> TaskPlan:
+    approval = source.spec.promote.approval
+    return TaskPlan(
+        task_id="approve",
+        operator="ApprovePromotionOperator",
+        args={
+            "gate": output("promotion_gate"),
+            "required": approval.required,
+            "assignees": list(approval.assignees),
+            "timeout_s": approval.timeout.total_seconds(),
+            "on_timeout": approval.on_timeout,
+            "reason": approval.reason,
+        },
+        upstream=("promotion_gate",),
+    )
 
 
 def _validation(source: PipelineSource) -> list[TaskPlan]:

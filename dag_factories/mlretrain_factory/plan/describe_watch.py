@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 
+from mlretrain_factory.plan.wording import listed, named
 from mlretrain_factory.spec.blackout import WEEKDAYS, BlackoutSpec
 from mlretrain_factory.spec.drift import DriftSpec
 from mlretrain_factory.spec.monitoring import MonitoringSpec, QualitySpec
@@ -68,7 +69,7 @@ def _performance(performance: PerformanceSpec) -> str:
     until = "it is estimated" if estimated else "it is unknown"
     return (
         f"Measures `{performance.metric}` on the labels in `{labels.uri}`, which come {_span(labels.delay)} "
-        f"late: violated when it is {_listed(limits, 'or')}; "
+        f"late: violated when it is {listed(limits, 'or')}; "
         f"with labels of less than {performance.min_coverage:.0%} of the answers {until}."
     )
 
@@ -88,18 +89,18 @@ def _policy(retrain: RetrainingSpec, told: set[Event]) -> Iterator[str]:
     limits += [f"with {retrain.min_new_rows} new rows"] if retrain.min_new_rows else []
     limits += [f"at most {retrain.budget.max} in {_span(retrain.budget.per)}"] if retrain.budget else []
     days = [_blackout(each) for each in retrain.blackout]
-    never = f"; never {_listed(days, 'or')}" if days else ""
+    never = f"; never {listed(days, 'or')}" if days else ""
     yield f"Retrains again at the earliest {', '.join(limits)}{never}."
     causes = [
         f"after {_in_a_row(escalate.page.failed_retrains, 'retraining')} that did not cure",
         f"after {_in_a_row(escalate.page.unknown, 'window')} of which nothing could be said",
-        *([f"when {_named(escalate.page.signals, 'or')} is violated"] if escalate.page.signals else []),
+        *([f"when {named(escalate.page.signals, 'or')} is violated"] if escalate.page.signals else []),
     ]
-    yield f"Pages a person, and retrains nothing, {_listed(causes, 'or')}{_unheard('paged', told)}."
+    yield f"Pages a person, and retrains nothing, {listed(causes, 'or')}{_unheard('paged', told)}."
 
 
 def _signals(when: WhenSpec) -> str:
-    return _named(when.signals, "or" if when.kind == "any" else "and")
+    return named(when.signals, "or" if when.kind == "any" else "and")
 
 
 def _is_one(when: WhenSpec) -> bool:
@@ -118,18 +119,8 @@ def _blackout(blackout: BlackoutSpec) -> str:
     parts = [f"{span}{every}"] if first else []
     if blackout.weekdays:
         names = [_WEEKDAY_NAMES[WEEKDAYS.index(day)] for day in blackout.weekdays]
-        parts.insert(0, f"on {_listed(names, 'and')}")
+        parts.insert(0, f"on {listed(names, 'and')}")
     return f"{' '.join(parts)}{why}"
-
-
-def _named(names: Sequence[str], last: str) -> str:
-    return _listed([f"`{name}`" for name in names], last)
-
-
-def _listed(parts: Sequence[str], last: str) -> str:
-    """``a, b or c``."""
-    *before, end = parts
-    return f"{', '.join(before)} {last} {end}" if before else end
 
 
 def _in_a_row(count: int, what: str) -> str:

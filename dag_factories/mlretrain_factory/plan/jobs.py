@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
-
-from pydantic import BaseModel
 
 from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan import rules
+from mlretrain_factory.plan.options import plain, written
 from mlretrain_factory.spec.resources import (
     DEFAULT_CLASS,
     ResourceClassSpec,
@@ -81,9 +79,9 @@ def _backend(source: PipelineSource, chosen: ResourceClassSpec) -> tuple[dict[st
     if stack.section is None:
         return laid_over(stack.options, chosen.options), _image(source, None)
     own = getattr(chosen, stack.backend)
-    options = laid_over(_written(stack.section), _written(own) if own else {})
+    options = laid_over(written(stack.section), written(own) if own else {})
     image = options.pop("image", None)
-    return _plain(options), _image(source, image)
+    return plain(options), _image(source, image)
 
 
 def _image(source: PipelineSource, own: str | None) -> str | None:
@@ -101,31 +99,6 @@ def laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
         if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
     }
     return {**base, **over, **both}
-
-
-def _written(section: BaseModel) -> dict[str, Any]:
-    """The keys that were written, nested sections too."""
-    values = {name: getattr(section, name) for name in sorted(section.model_fields_set)}
-    return {name: _written(each) if isinstance(each, BaseModel) else each for name, each in values.items()}
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a backend takes them: JSON, times as seconds in ``*_s``; what is ``null`` is its default."""
-    plain: dict[str, Any] = {}
-    for name, value in options.items():
-        match value:
-            case None:
-                continue
-            case timedelta():
-                plain[f"{name}_s"] = value.total_seconds()
-            case Mapping():
-                is_section = any(isinstance(each, timedelta) for each in value.values())
-                plain[name] = _plain(value) if is_section else dict(value)
-            case tuple():
-                plain[name] = list(value)
-            case _:
-                plain[name] = value
-    return plain
 
 
 def _unless_empty(name: str, value: Any) -> dict[str, Any]:

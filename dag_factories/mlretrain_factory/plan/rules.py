@@ -7,13 +7,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from mlretrain import wire
 from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan.model import Notification, SchedulePlan
 from mlretrain_factory.spec.blackout import BlackoutSpec
 from mlretrain_factory.spec.data import TrainingDataSpec
 from mlretrain_factory.spec.drift import ColumnDriftSpec, DomainDriftSpec, DriftDefaultsSpec, DriftSpec
+from mlretrain_factory.spec.guard import SHIFT
 from mlretrain_factory.spec.monitoring import MonitoringSpec, WindowDataSpec
-from mlretrain_factory.spec.notification import NotificationSpec
+from mlretrain_factory.spec.notification import NOTIFIERS, NotificationSpec
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.retraining import RetrainingSpec
 from mlretrain_factory.spec.schedule import ScheduleSpec
@@ -39,12 +41,33 @@ def data_window(section: TrainingDataSpec | WindowDataSpec) -> dict[str, Any]:
 
 def gates(spec: PipelineSpec) -> list[dict[str, Any]]:
     """The promotion gates."""
-    return [given(gate) for gate in spec.promote.gates]
+    return [gate.condition for gate in spec.promote.gates]
 
 
-def confidence(spec: PipelineSpec) -> float | None:
-    """The level of the interval that the gates ask for."""
-    return next((gate.confidence for gate in spec.promote.gates if gate.confidence is not None), None)
+def asked_of_evaluation(spec: PipelineSpec) -> dict[str, Any]:
+    """What the gates need to be measured beyond the metrics themselves."""
+    gates = spec.promote.gates
+    functions = sorted({gate.function for gate in gates if gate.function is not None})
+    levels = (gate.confidence for gate in gates if gate.confidence is not None)
+    return {
+        **optional("confidence", next(levels, None)),
+        **optional("functions", functions or None),
+        **optional("latency", spec.evaluate.latency and {"rows": spec.evaluate.latency.rows}),
+    }
+
+
+def policies(source: PipelineSource) -> dict[str, Any]:
+    """The platform's policies that apply, for the run to be held against."""
+    applied = [_said(wire.to_wire(policy)) for policy in source.policies]
+    return {"policies": applied} if applied else {}
+
+
+def _said(value: Any) -> Any:
+    """What a policy says; what it leaves out is free."""
+    if isinstance(value, Mapping):
+        each = {key: _said(value[key]) for key in value}
+        return {key: said for key, said in each.items() if said not in (None, "", [], {})}
+    return [_said(each) for each in value] if isinstance(value, list) else value
 
 
 def drift_policy(monitor: MonitoringSpec) -> dict[str, Any]:
@@ -141,17 +164,20 @@ def notifications(sections: tuple[NotificationSpec, ...]) -> tuple[Notification,
     return tuple(
         Notification(
             on=section.on,
-            notifier=section.notifier,
+            notifier=NOTIFIERS.get(section.notifier, section.notifier),
             args={**({"conn_id": section.conn_id} if section.conn_id else {}), **section.args},
         )
         for section in sections
     )
 
 
-def serving(source: PipelineSource) -> dict[str, str]:
-    """The model server's connection, if the pipeline has one."""
-    server = source.stack.serving
-    return {"serving_conn_id": server.conn_id} if server and source.spec.deploy.strategy != "none" else {}
+def predictions(spec: PipelineSpec) -> dict[str, Any] | None:
+    """The prediction log, if a guard looks at it."""
+    if not any(guard.metric == SHIFT for guard in spec.deploy.guards):
+        return None
+    if spec.deploy.predictions is not None:
+        return given(spec.deploy.predictions)
+    return given(spec.monitor.data, exclude={"window"}) if spec.monitor else None
 
 
 def optional(name: str, value: Any) -> dict[str, Any]:

@@ -28,6 +28,12 @@ Metric = Annotated[str, AfterValidator(_check_metric)]
 """The name of a quality metric."""
 
 
+class LatencySpec(Section):
+    """How prediction latency is measured."""
+
+    rows: int = Field(default=200, ge=20, le=100_000, description="Rows of the holdout, one at a time.")
+
+
 class EvaluationSpec(Section):
     """Metrics on the holdout."""
 
@@ -39,6 +45,10 @@ class EvaluationSpec(Section):
         default="auto",
         description="How much each column matters, by which drift is weighted: `permutation` of its values, "
         "the model's `native` figures, `auto`: whichever it has, `none`: all alike.",
+    )
+    latency: LatencySpec | None = Field(
+        default=None,
+        description="How the latencies that gates may ask for are measured; left out: on 200 rows.",
     )
     resources: Resources | None = Field(
         default=None, description="A class of the stack, or `{class, cpu, memory, gpu}`."

@@ -7,9 +7,11 @@ from typing import Annotated, Literal, NoReturn
 
 from pydantic import Field, model_validator
 
+from mlretrain.metrics import COSTS
 from mlretrain_factory.spec.data import DataSpec
 from mlretrain_factory.spec.deployment import DeploymentSpec
 from mlretrain_factory.spec.evaluation import EvaluationSpec
+from mlretrain_factory.spec.guard import SHIFT
 from mlretrain_factory.spec.monitoring import MonitoringSpec
 from mlretrain_factory.spec.notification import NotificationSpec
 from mlretrain_factory.spec.performance import PerformanceSpec
@@ -50,6 +52,9 @@ class PipelineSpec(Section):
         default="airflow", min_length=1, description="Who is asked when it fails; shown in Airflow."
     )
     tags: tuple[str, ...] = Field(default=(), description="Airflow tags.")
+    tier: int | None = Field(
+        default=None, ge=1, le=9, description="How critical it is, 1 the most; policies go by it."
+    )
     schedule: ScheduleSpec | None = Field(
         default=None, description="When to retrain by itself; left out: only on drift, or by hand."
     )
@@ -78,6 +83,7 @@ class PipelineSpec(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> PipelineSpec:
         self._check_gates()
+        self._check_guards()
         if self.retrain is not None:
             self._check_retrain(self.retrain)
         if self.monitor is not None and self.monitor.performance is not None:
@@ -94,14 +100,34 @@ class PipelineSpec(Section):
     def _check_gates(self) -> None:
         for i, gate in enumerate(self.promote.gates):
             at = ("promote", "gates", i)
-            if gate.metric not in self.evaluate.metrics:
+            if gate.metric is not None and gate.metric not in (*COSTS, *self.evaluate.metrics):
                 self._refuse_unevaluated("a gate on a metric", gate.metric, (*at, "metric"))
             if gate.slices and not self.evaluate.slices:
                 remedy = "Add columns to `evaluate.slices`."
                 raise fault("a gate on slices, but none are evaluated", at=(*at, "slices"), remedy=remedy)
+            if gate.groups is not None and gate.groups not in self.evaluate.slices:
+                raise fault(
+                    "a gate on groups that are not evaluated",
+                    at=(*at, "groups"),
+                    remedy=f"Add `{gate.groups}` to `evaluate.slices`.",
+                    found=f"'{gate.groups}'",
+                    allowed=", ".join(self.evaluate.slices) or None,
+                )
         if len({gate.confidence for gate in self.promote.gates if gate.confidence is not None}) > 1:
             remedy = "Write the same `confidence` in all of them."
             raise fault("gates of different confidence", at=("promote", "gates"), remedy=remedy)
+
+    def _check_guards(self) -> None:
+        if self.deploy.predictions is not None or (self.monitor is not None and self.monitor.data.uri):
+            return
+        for i, guard in enumerate(self.deploy.guards):
+            if guard.metric == SHIFT:
+                raise fault(
+                    "a guard on the predictions, but nobody says where they are logged",
+                    at=("deploy", "guards", i, "metric"),
+                    remedy="Add `deploy.predictions: {uri: …}`, or `monitor.data.uri`.",
+                    found=f"'{SHIFT}'",
+                )
 
     def _refuse_unevaluated(self, what: str, metric: str, at: tuple[str | int, ...]) -> NoReturn:
         raise fault(

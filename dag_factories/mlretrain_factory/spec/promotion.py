@@ -2,76 +2,59 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mlretrain_factory.spec.evaluation import Metric
+from mlretrain_factory.spec.gate import GateSpec
 from mlretrain_factory.spec.quantity import Duration
-from mlretrain_factory.spec.section import Section, fault, later
+from mlretrain_factory.spec.section import Section, fault
 
-
-class GateSpec(Section):
-    """One condition on one metric. A gate that cannot be computed fails."""
-
-    metric: Metric = Field(description="One of `evaluate.metrics`.")
-    min: float | None = Field(default=None, description="The candidate's score is at least this.")
-    max: float | None = Field(default=None, description="The candidate's score is at most this.")
-    versus: Literal["champion"] | None = Field(default=None, description="Compare with the champion's score.")
-    min_improvement: float | None = Field(
-        default=None,
-        description="The improvement over the champion is at least this; negative: may be so much worse.",
-    )
-    confidence: float | None = Field(
-        default=None, gt=0.5, lt=1, description="The improvement holds at this confidence (paired bootstrap)."
-    )
-    slices: Literal["all"] | None = Field(default=None, description="Judge each slice of `evaluate.slices`.")
-    max_drop: float | None = Field(
-        default=None, ge=0, description="No slice is worse than the champion's by more than this."
-    )
-    min_support: int = Field(default=100, ge=1, description="Slices of fewer rows are not judged.")
-
-    @model_validator(mode="after")
-    def _asks_something(self) -> GateSpec:
-        if self.versus and self.min_improvement is None:
-            raise fault(
-                "`versus` needs `min_improvement`", at=("versus",), remedy="Add `min_improvement: 0.0`."
-            )
-        if self.min_improvement is not None and not self.versus:
-            raise fault(
-                "`min_improvement` needs `versus`", at=("min_improvement",), remedy="Add `versus: champion`."
-            )
-        if self.confidence is not None and not self.versus:
-            raise fault("`confidence` needs `versus`", at=("confidence",), remedy="Add `versus: champion`.")
-        if (self.slices is None) != (self.max_drop is None):
-            given = "slices" if self.slices else "max_drop"
-            other = "`max_drop`" if self.slices else "`slices: all`"
-            raise fault(f"`{given}` needs {other}", at=(given,), remedy=f"Add {other}.")
-        if all(each is None for each in (self.min, self.max, self.versus, self.slices)):
-            raise fault("the gate asks nothing", remedy="Add one.", allowed="min, max, versus, slices")
-        return self
+Required = Literal["never", "always", "when_worse", "first"]
+SmokeTest = Literal["clean", "job", "none"]
+Mode = Literal["enforce", "dry_run"]
 
 
 class ApprovalSpec(Section):
-    """Whether a person agrees before a promotion."""
+    """Whether a person agrees before the rollout."""
 
-    required: Annotated[Literal["never"], later("always", "when_worse")] = Field(
-        default="never", description="`never`; others come in a later version."
+    required: Required = Field(
+        default="never",
+        description="`always`; `first`: while there is no champion; `when_worse`: when the candidate is "
+        "worse than the champion in anything that the gates compare; `never`.",
     )
-    assignees: tuple[str, ...] = Field(default=(), description="Who may approve; empty: everybody.")
-    timeout: Duration | None = Field(default=None, description="How long to wait for an answer.")
-    on_timeout: Literal["reject", "approve"] = Field(
-        default="reject", description="The answer when nobody gives one."
+    assignees: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="Airflow users who may answer; empty: everybody who may edit the run."
     )
+    timeout: Duration = Field(default=timedelta(days=1), description="How long an answer is waited for.")
+    on_timeout: Literal["reject", "approve"] = Field(default="reject", description="What no answer means.")
+    reason: Literal["required", "optional"] = Field(
+        default="optional", description="Whether an answer without a reason counts."
+    )
+
+    @model_validator(mode="after")
+    def _asks_somebody(self) -> ApprovalSpec:
+        if self.required == "never":
+            for name in sorted(self.model_fields_set - {"required"}):
+                remedy = "Add `required: always`, or remove it."
+                raise fault(f"`{name}` of an approval that nobody is asked for", at=(name,), remedy=remedy)
+        if len(set(self.assignees)) < len(self.assignees):
+            raise fault("a person twice", at=("assignees",), remedy="Remove one.")
+        return self
 
 
 class PromotionSpec(Section):
     """The gates: all must hold."""
 
     gates: tuple[GateSpec, ...] = Field(min_length=1, description="All must hold.")
-    mode: Literal["enforce", "dry_run"] = Field(
-        default="enforce", description="`dry_run`: judge and record, promote nothing."
+    mode: Mode = Field(default="enforce", description="`dry_run`: judge and record, promote nothing.")
+    smoke_test: SmokeTest = Field(
+        default="clean",
+        description="Where the packaged model has to load and answer its own example first: `clean`, an "
+        "environment made of nothing but its requirements; `job`, the jobs' own; `none`.",
     )
     approval: ApprovalSpec = Field(
-        default=ApprovalSpec(), description="Whether a person agrees before a promotion."
+        default=ApprovalSpec(),
+        description="Whether a person agrees before the rollout; left out: nobody is asked.",
     )

@@ -45,17 +45,6 @@ def refuse(remedy: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def later(*names: str) -> BeforeValidator:
-    """Refuses values that a later version will know."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and value in names:
-            raise fault("not supported by this version", remedy="Choose another value.", found=f"'{value}'")
-        return value
-
-    return BeforeValidator(check)
-
-
 def text(
     accepts: Callable[[str], bool], message: str, remedy: str, *, secret: bool = False
 ) -> AfterValidator:
@@ -77,13 +66,14 @@ Uri = Annotated[str, text(_is_uri, "not a place that can be read", "Write `file:
 """A place of data or artifacts."""
 
 
-def _is_entrypoint(value: str) -> bool:
+def is_entrypoint(value: str) -> bool:
+    """Whether a text is ``package.module:name``."""
     module, _, name = value.partition(":")
     return all(part.isidentifier() for part in (*module.split("."), *name.split(".")))
 
 
 Entrypoint = Annotated[
     str,
-    text(_is_entrypoint, "not an entry point", "Write `package.module:name`, such as `flights.train:train`."),
+    text(is_entrypoint, "not an entry point", "Write `package.module:name`, such as `flights.train:train`."),
 ]
 """``package.module:name``; never imported while a DAG is parsed."""

@@ -11,6 +11,7 @@ from mlretrain_factory.spec.backend import BackendName, Image, KubernetesSpec, L
 from mlretrain_factory.spec.quantity import Duration, at_least
 from mlretrain_factory.spec.resources import ResourceClassSpec
 from mlretrain_factory.spec.section import Section, Uri, fault
+from mlretrain_factory.spec.serving import Serving
 
 Poll = Annotated[Duration, at_least(timedelta(seconds=10))]
 """Time between two looks; Airflow 3.3 fails a task whose trigger fires within seconds of its deferral."""
@@ -33,12 +34,6 @@ class RegistrySpec(Section):
     conn_id: str = Field(default="mlflow_default", description="Airflow connection of type `mlflow`.")
 
 
-class ServingSpec(Section):
-    """The model server."""
-
-    conn_id: str = Field(description="Airflow connection of type `mlretrain_model_server`.")
-
-
 class StorageSpec(Section):
     """Access to `s3://` places."""
 
@@ -50,7 +45,10 @@ class TeamSpec(Section):
 
     artifacts_uri: Uri | None = Field(default=None, description="Root of the artifact store.")
     registry: RegistrySpec | None = Field(default=None, description="The model registry.")
-    serving: ServingSpec | None = Field(default=None, description="The model server.")
+    serving: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="Laid over the stack's `serving`; with a `target`, in place of it.",
+    )
     storage: StorageSpec | None = Field(default=None, description="Access to `s3://`.")
     image: Image | None = Field(default=None, description="Image of jobs.")
     poll: Poll | None = Field(default=None, description="How often a remote job is looked at.")
@@ -75,8 +73,10 @@ class StackSpec(Section):
     )
     artifacts_uri: Uri = Field(description="Root of the artifact store, `file:///…` or `s3://…`.")
     registry: RegistrySpec = Field(default=RegistrySpec(), description="The model registry.")
-    serving: ServingSpec | None = Field(
-        default=None, description="The model server; left out: nothing is served."
+    serving: Serving | None = Field(
+        default=None,
+        description="Where models are served: `{target: local, conn_id: …}` and the target's own keys, "
+        "below; left out: nowhere.",
     )
     storage: StorageSpec | None = Field(
         default=None, description="Access to `s3://`; left out: the worker's own."

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,45 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 
 def test_lint_is_silent_about_good_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lint", str(FIXTURES / "good")]) == 0
-    assert capsys.readouterr() == ("pipelines: 4, broken: 0\n", "")
+    assert capsys.readouterr() == ("pipelines: 4, stacks: 1, broken: 0\n", "")
 
 
 def test_lint_shows_every_fault_of_every_file(capsys: pytest.CaptureFixture[str]) -> None:
     malformed = FIXTURES / "malformed"
     assert main(["lint", str(FIXTURES / "good"), str(malformed), str(malformed / "tab.pipeline.yaml")]) == 1
     out, err = capsys.readouterr()
-    broken = len(list(malformed.rglob("*.pipeline.yaml"))) + 1
-    assert out == f"pipelines: {broken + 4}, broken: {broken}\n"
-    assert len(err.splitlines()) == broken
+    pipelines = len(list(malformed.rglob("*.pipeline.yaml"))) + 1
+    stacks, policies = len(list(malformed.rglob("stacks/*"))), len(list(malformed.rglob("policies/*")))
+    broken = re.fullmatch(
+        f"pipelines: {pipelines + 4}, stacks: {stacks + 1}, policies: {policies}, broken: (\\d+)\n", out
+    )
+    assert broken
+    assert int(broken[1]) > pipelines
+    lines = err.splitlines()
+    assert len(lines) == len(set(lines)) < int(broken[1])
     assert "Traceback" not in err
+
+
+def test_lint_checks_a_stack_and_a_policy_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    malformed = FIXTURES / "malformed"
+    good = [FIXTURES / "good" / "stacks" / "local.yaml", malformed / "governed" / "policies" / "tier-1.yaml"]
+    assert main(["lint", *map(str, good)]) == 0
+    assert capsys.readouterr() == ("pipelines: 0, stacks: 1, policies: 1, broken: 0\n", "")
+    bad = [malformed / "stacks" / "served-roleless.yaml", malformed / "policy_typo" / "policies"]
+    assert main(["lint", *map(str, bad)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "pipelines: 0, stacks: 1, policies: 1, broken: 2\n"
+    assert "serving.role_arn: `role_arn` is missing" in err
+    assert "require.approvals: unknown key `approvals`" in err
+
+
+def test_what_another_machine_knows_is_no_fault_of_a_stack(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLRETRAIN_HOME", raising=False)
+    stacks = Path(__file__).parents[3] / "example_dags" / "stacks"
+    assert main(["lint", str(stacks)]) == 0
+    assert capsys.readouterr().out.endswith("broken: 0\n")
 
 
 def test_explain_in_words_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +74,7 @@ def test_diff_answers_by_its_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert "canary.retrain" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["pipeline", "stack"])
+@pytest.mark.parametrize("kind", ["pipeline", "stack", "policy"])
 def test_schema(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", kind]) == 0
     schema = json.loads(capsys.readouterr().out)
