@@ -50,7 +50,7 @@ _TICK_S = 0.02
 _ENDED = ("Completed", "Failed", "Stopped")
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """An answer with AWS's code and words of an error."""
 
 
@@ -211,10 +211,10 @@ class FakeSagemaker:
             for refusal in self._refusals:
                 if refusal[0] in ("", operation):
                     self._refusals.remove(refusal)
-                    raise _Refused(*refusal[1:])
+                    raise Refused(*refusal[1:])
             if operation == "create":
                 if key in self.jobs:
-                    raise _Refused(
+                    raise Refused(
                         "ResourceInUse",
                         "Job name must be unique within an AWS account and region, and a job with this name "
                         f"already exists (arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}-job/{name})",
@@ -222,7 +222,7 @@ class FakeSagemaker:
                 self._start(key, FakeJob(kind=kind, request=params))
                 return {f"{kind.title()}JobArn": self.jobs[key].describe()[f"{kind.title()}JobArn"]}
             if key not in self.jobs:
-                raise _Refused(
+                raise Refused(
                     "ValidationException",
                     "Requested resource not found."
                     if kind == "training"
@@ -232,7 +232,7 @@ class FakeSagemaker:
             if operation == "describe":
                 return job.describe()
             if job.status != "InProgress":
-                raise _Refused(
+                raise Refused(
                     "ValidationException",
                     f"The request was rejected because the {kind} job is in status {job.status}.",
                 )
@@ -426,7 +426,7 @@ def _answering(fake: FakeSagemaker, operation: str, kind: str) -> Any:
 
         try:
             return ActionResult(fake.handle(operation, kind, json.loads(response.body)))
-        except _Refused as error:
+        except Refused as error:
             code, message = error.args
             return json.dumps({"__type": code, "message": message}), {"status": 400}
 

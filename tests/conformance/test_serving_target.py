@@ -46,7 +46,17 @@ async def _no_answer(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("nothing is asked here")
 
 
-FACTORIES = [fake, local]
+@contextmanager
+def sagemaker(folder: Path) -> Iterator[ServingTarget]:
+    """With boto3's requests answered by a fake of endpoints; see :mod:`tests.fixtures_endpoints`."""
+    pytest.importorskip("airflow.providers.amazon")
+    from tests.fixtures_endpoints import fake_endpoints
+
+    with fake_endpoints() as server:
+        yield server.target()
+
+
+FACTORIES = [fake, local, sagemaker]
 """Each gives a target, empty and answering, for as long as the block."""
 
 

@@ -6,25 +6,28 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from mlretrain.errors import MissingExtra, MlretrainError, Superseded, TransientError
+from mlretrain.errors import MissingExtra, MlretrainError, TransientError
 from mlretrain.ledger import Ledger
 from mlretrain.ports import Traffic, VersionStats
 from mlretrain.runtime.store import open_store
+from mlretrain.serving.traffic import check_traffic, refuse_late
 from mlretrain_provider.backends.aws import AwsCaller
 from mlretrain_provider.backends.sagemaker_tags import tags_of
 from mlretrain_provider.hooks.storage import storage_env
 from mlretrain_provider.targets import Surroundings
 from mlretrain_provider.targets.sagemaker_endpoint import Endpoint
+from mlretrain_provider.targets.sagemaker_memory import Memory
 from mlretrain_provider.targets.sagemaker_metrics import utc_now, version_stats
 from mlretrain_provider.targets.sagemaker_models import SageMakerModels
 from mlretrain_provider.targets.sagemaker_names import Names
 from mlretrain_provider.targets.sagemaker_options import EndpointOptions, check_order
 from mlretrain_provider.targets.sagemaker_package import MlflowModels, ModelSource
-from mlretrain_provider.targets.sagemaker_requests import config_request, watched, weights_request
+from mlretrain_provider.targets.sagemaker_requests import Tags, config_request, watched, weights_request
 from mlretrain_provider.targets.sagemaker_state import ABSENT, EndpointState
 
 _ROUNDS = 3
@@ -120,19 +123,18 @@ class SageMakerTarget:
         :raises TransientError: no machines, no answer, or not ready in time.
         """
         self._options.check()
-        check_order(traffic)
+        order = check_traffic(traffic)
+        check_order(order)
         endpoint = self._endpoint(model)
         for _ in range(_ROUNDS):
-            state = endpoint.settled()
-            _fence(state, traffic, endpoint.where)
+            state = self._fenced(endpoint, model, order)
             asked = False
-            if not state.is_serving(traffic):
-                asked = self._ask(endpoint, model, state, traffic)
-                state = endpoint.settled()
-                _fence(state, traffic, endpoint.where)
-            if state.is_serving(traffic):
-                endpoint.claim(state, traffic.generation)
-                return self._tidy(endpoint, model, state)
+            if not state.is_serving(order):
+                asked = self._ask(endpoint, model, state, order)
+                state = self._fenced(endpoint, model, order)
+            if state.is_serving(order):
+                done = replace(_accepted(state, order), in_force=order.generation)
+                return self._tidy(endpoint, model, endpoint.remember(state, done))
             if asked:
                 raise state.failure(endpoint.where)
         raise TransientError("somebody else keeps changing the endpoint", where=endpoint.where)
@@ -148,33 +150,42 @@ class SageMakerTarget:
         endpoint = Names.of(model, self._options.endpoint_prefix).endpoint
         return version_stats(self._client("cloudwatch"), self._call, endpoint, versions, since, self._now())
 
-    def _ask(self, endpoint: Endpoint, model: str, state: EndpointState, traffic: Traffic) -> bool:
+    def _fenced(self, endpoint: Endpoint, model: str, order: Traffic) -> EndpointState:
+        """The state of an endpoint at rest. Raises ``Superseded`` for an order that comes too late."""
+        state = endpoint.settled()
+        refuse_late(model, order, state.memory.last)
+        return state
+
+    def _ask(self, endpoint: Endpoint, model: str, state: EndpointState, order: Traffic) -> bool:
         """Whether SageMaker has taken the order; it does not while it is at work on another."""
-        if state.differs_in_weights_alone(traffic):
-            endpoint.claim(state, traffic.generation)
-            return endpoint.weigh(weights_request(endpoint.names.endpoint, traffic.weights))
-        config = self._config(endpoint, model, state, traffic)
-        state = endpoint.settled()  # packing takes minutes, in which others may have been here
-        _fence(state, traffic, endpoint.where)
+        if not order.weights:
+            endpoint.bequeath(endpoint.remember(state, _accepted(state, order)))
+            endpoint.delete()
+            return True
+        if state.differs_in_weights_alone(order):
+            endpoint.remember(state, _accepted(state, order))
+            return endpoint.weigh(weights_request(endpoint.names.endpoint, order.weights))
+        config = self._config(endpoint, model, state, order)
+        state = self._fenced(endpoint, model, order)  # packing takes minutes, in which others may have come
         if state.status == "Failed":  # deleting it is all that SageMaker lets anybody do with it
             endpoint.delete()
-            state = endpoint.settled()
+            state = self._fenced(endpoint, model, order)
+        accepted = _accepted(state, order)
         if state.status == ABSENT:
-            labels = {**self._labels(model), "generation": str(traffic.generation)}
-            return endpoint.create(config, tags_of(labels, self._options.tags))
-        endpoint.claim(state, traffic.generation)
+            return endpoint.create(config, self._tags(model, accepted))
+        endpoint.remember(state, accepted)
         return endpoint.update(config, watched(self._options) if self._options.alarms else None)
 
-    def _config(self, endpoint: Endpoint, model: str, state: EndpointState, traffic: Traffic) -> str:
+    def _config(self, endpoint: Endpoint, model: str, state: EndpointState, order: Traffic) -> str:
         """The endpoint configuration that says so, made unless it is there, with all that it needs."""
         served = endpoint.models(state.config) if state.config and state.status != "Failed" else {}
         models = self._models(endpoint, model)
         names = {
             version: served.get(version) or models.named(version)
-            for version in (*traffic.weights, *traffic.mirrored)
+            for version in (*order.weights, *order.mirrored)
         }
-        tags = tags_of(self._labels(model), self._options.tags)
-        request = config_request(endpoint.names, traffic, names, self._options, tags)
+        tags = self._tags(model, _accepted(state, order))
+        request = config_request(endpoint.names, order, names, self._options, tags)
         endpoint.create_config(request)
         return str(request["EndpointConfigName"])
 
@@ -184,8 +195,8 @@ class SageMakerTarget:
         What stands against it is logged: the order itself has been carried out.
         """
         try:
-            for config in list(endpoint.configs()):
-                if config != state.config and endpoint.names.generation(config) <= state.generation:
+            for config, _ in list(endpoint.configs()):
+                if config != state.config and endpoint.names.generation(config) <= state.memory.generation:
                     endpoint.delete_config(config)
             kept = set(endpoint.models(state.config).values())
             needed = {version.lower() for version in self._needed()}
@@ -221,6 +232,10 @@ class SageMakerTarget:
             sleep=self._call.sleep,
         )
 
+    def _tags(self, model: str, memory: Memory) -> Tags:
+        own = tags_of(self._labels(model), self._options.tags)
+        return [*own, *({"Key": key, "Value": value} for key, value in memory.tags.items())]
+
     def _labels(self, model: str) -> dict[str, str]:
         return {"pipeline": self._around.pipeline, "model": model}
 
@@ -245,12 +260,6 @@ class SageMakerTarget:
         return client
 
 
-def _fence(state: EndpointState, traffic: Traffic, where: str) -> None:
-    """Raise :class:`Superseded` for an order that is older than one which has been accepted."""
-    if traffic.generation and traffic.generation < state.generation:
-        raise Superseded(
-            "a later order is in force",
-            where=where,
-            found=f"generation {traffic.generation}",
-            allowed=f"{state.generation} or later",
-        )
+def _accepted(state: EndpointState, order: Traffic) -> Memory:
+    """What is remembered before an order is carried out; a person's moves no fence."""
+    return replace(state.memory, last=order) if order.generation else state.memory

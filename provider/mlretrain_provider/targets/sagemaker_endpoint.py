@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlretrain.errors import ConfigError, TransientError
 from mlretrain_provider.backends.aws import AwsCaller, error_code, error_message, is_absent, is_taken
+from mlretrain_provider.targets.sagemaker_memory import OWNER_TAG, Memory
 from mlretrain_provider.targets.sagemaker_names import Names, version_of
 from mlretrain_provider.targets.sagemaker_requests import Tags
 from mlretrain_provider.targets.sagemaker_state import EndpointState
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 POLL_S = 10.0
-GENERATION_TAG = "mlretrain:generation"
-OWNER_TAG = "mlretrain:model"
 
 # What was just created may be unknown to the next call for a moment:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpoint.html
@@ -53,7 +52,7 @@ class Endpoint:
         """Its state now. Raises ``ConfigError`` for an endpoint of that name which is somebody else's."""
         described = self._do("describe_endpoint", EndpointName=self.names.endpoint, unless=is_absent)
         if described is None:
-            return EndpointState()
+            return self._absent()
         tags = self._tags(described["EndpointArn"])
         if tags.get(OWNER_TAG) != self.owner:
             raise ConfigError(
@@ -63,9 +62,7 @@ class Endpoint:
                 allowed=f"{OWNER_TAG}={self.owner}",
                 remedy="Set endpoint_prefix in the stack's serving section, or delete that endpoint.",
             )
-        claimed = int(tags.get(GENERATION_TAG) or 0)
-        ordered = self.names.generation(str(described.get("EndpointConfigName", "")))
-        return EndpointState.of(described, max(claimed, ordered))
+        return EndpointState.of(described, Memory.of(tags))
 
     def settled(self) -> EndpointState:
         """Its state once it is at work no more. Raises ``TransientError`` if that takes too long."""
@@ -133,17 +130,23 @@ class Endpoint:
         """Delete it, if it is there."""
         self._do("delete_endpoint", EndpointName=self.names.endpoint, unless=is_absent)
 
-    def claim(self, state: EndpointState, generation: int) -> None:
-        """Let older orders than ``generation`` be refused from now on."""
-        if generation > state.generation:
-            tags = [{"Key": GENERATION_TAG, "Value": str(generation)}]
-            self._do("add_tags", ResourceArn=state.arn, Tags=tags)
+    def remember(self, state: EndpointState, memory: Memory) -> EndpointState:
+        """Write down what orders are to be measured by from now on."""
+        if state.arn and memory != state.memory:
+            self._tag(state.arn, memory)
+        return replace(state, memory=memory)
 
-    def configs(self) -> Iterator[str]:
-        """The names of its configurations."""
+    def bequeath(self, state: EndpointState) -> None:
+        """Let the configuration in force remember what the endpoint does, which is about to be deleted."""
+        for name, arn in self.configs():
+            if name == state.config:
+                self._tag(arn, state.memory)
+
+    def configs(self) -> Iterator[tuple[str, str]]:
+        """The names and ARNs of its configurations."""
         for each in self._pages("list_endpoint_configs", "EndpointConfigs"):
             if self.names.is_config(each["EndpointConfigName"]):
-                yield each["EndpointConfigName"]
+                yield each["EndpointConfigName"], each["EndpointConfigArn"]
 
     def packaged(self) -> Iterator[str]:
         """The names of its SageMaker models."""
@@ -158,6 +161,18 @@ class Endpoint:
     def delete_model(self, model: str) -> None:
         """Delete a SageMaker model, if it is there."""
         self._do("delete_model", ModelName=model, unless=is_absent)
+
+    def _absent(self) -> EndpointState:
+        """The state of an endpoint that is not there, with the memory that the latest one has left."""
+        left = [
+            EndpointState(arn=arn, config=name, memory=Memory.of(self._tags(arn)))
+            for name, arn in self.configs()
+        ]
+        return max(left, key=lambda state: state.memory.generation, default=EndpointState())
+
+    def _tag(self, arn: str, memory: Memory) -> None:
+        tags = [{"Key": key, "Value": value} for key, value in memory.tags.items()]
+        self._do("add_tags", ResourceArn=arn, Tags=tags)
 
     def _tags(self, arn: str) -> dict[str, str]:
         found = (self._do("list_tags", ResourceArn=arn, unless=is_absent) or {}).get("Tags", ())

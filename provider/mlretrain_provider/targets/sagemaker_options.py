@@ -54,7 +54,7 @@ class EndpointOptions:
 
 
 def check_order(traffic: Traffic) -> None:
-    """Raises :class:`~mlretrain.errors.InvalidInput` for traffic that no endpoint can be given.
+    """Raises :class:`~mlretrain.errors.InvalidInput` for traffic that is valid, but not on an endpoint.
 
     SageMaker mirrors the requests of one variant to one other:
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html
@@ -62,12 +62,6 @@ def check_order(traffic: Traffic) -> None:
     weights, mirrored = traffic.weights, traffic.mirrored
     for version in (*weights, *mirrored):
         variant_of(version)
-    if sum(weights.values()) != 100 or min(weights.values()) < 0:
-        raise _impossible("weights must be percentages that sum to 100", traffic)
-    if any(not 0 < share <= 100 for share in mirrored.values()):
-        raise _impossible("a mirrored version gets 1 to 100 percent of the requests", traffic)
-    if set(weights) & set(mirrored):
-        raise _impossible("a version is served or mirrored, not both", traffic)
     if mirrored and (len(weights), len(mirrored)) != (1, 1):
         raise _impossible("SageMaker mirrors the requests of one version, without standby, to one", traffic)
     if len(weights) > MOST_VARIANTS:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlretrain.errors import InvalidInput, MlretrainError, TransientError
 from mlretrain.ports import Traffic
+from mlretrain_provider.targets.sagemaker_memory import Memory
 from mlretrain_provider.targets.sagemaker_names import version_of
 
 ABSENT = "Absent"
@@ -22,8 +23,8 @@ _NO_CAPACITY = ("capacity", "resourcelimitexceeded", "unable to provision", "ser
 class EndpointState:
     """One look at an endpoint.
 
+    :param arn: where it keeps its memory; without an endpoint that is one of its configurations.
     :param config: the endpoint configuration in force.
-    :param generation: of the last order that was accepted.
     :param reason: why the last change failed.
     """
 
@@ -32,11 +33,11 @@ class EndpointState:
     config: str = ""
     weights: Mapping[str, int] = field(default_factory=dict)
     mirrored: Mapping[str, int] = field(default_factory=dict)
-    generation: int = 0
+    memory: Memory = field(default_factory=Memory)
     reason: str = ""
 
     @classmethod
-    def of(cls, described: Mapping[str, Any], generation: int) -> EndpointState:
+    def of(cls, described: Mapping[str, Any], memory: Memory) -> EndpointState:
         """The state in an answer of DescribeEndpoint."""
         status = str(described["EndpointStatus"])
         production = _weights(described.get("ProductionVariants", ()))
@@ -48,7 +49,7 @@ class EndpointState:
             config=str(described.get("EndpointConfigName", "")),
             weights=percents(production) if answers else {},
             mirrored=_shares(shadow, sum(production.values())) if answers else {},
-            generation=generation,
+            memory=memory,
             reason=str(described.get("FailureReason") or ""),
         )
 
@@ -60,11 +61,11 @@ class EndpointState:
     @property
     def traffic(self) -> Traffic:
         """Who answers now."""
-        return Traffic(weights=self.weights, mirrored=self.mirrored, generation=self.generation)
+        return Traffic(weights=self.weights, mirrored=self.mirrored, generation=self.memory.in_force)
 
     def is_serving(self, traffic: Traffic) -> bool:
         """Whether the order has been carried out."""
-        return self.status == "InService" and self.traffic.same(traffic)
+        return self.status == ("InService" if traffic.weights else ABSENT) and self.traffic.same(traffic)
 
     def differs_in_weights_alone(self, traffic: Traffic) -> bool:
         """Whether the variants that are there can carry out the order."""
