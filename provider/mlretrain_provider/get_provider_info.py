@@ -25,6 +25,7 @@ def get_provider_info() -> dict[str, Any]:
                     "mlretrain_provider.operators.training",
                     "mlretrain_provider.operators.tuning",
                     "mlretrain_provider.operators.registry",
+                    "mlretrain_provider.operators.approval",
                     "mlretrain_provider.operators.smoke",
                     "mlretrain_provider.operators.deployment",
                     "mlretrain_provider.operators.profiling",
@@ -76,6 +77,13 @@ def get_provider_info() -> dict[str, Any]:
             "mlretrain_provider.notifications.log.LogNotifier",
             "mlretrain_provider.notifications.slack.SlackNotifier",
             "mlretrain_provider.notifications.webhook.WebhookNotifier",
+        ],
+        "asset-uris": [
+            {
+                "schemes": ["x-mlretrain"],
+                "handler": "mlretrain_provider.assets.as_it_is",
+                "to_openlineage_converter": "mlretrain_provider.lineage.asset_place",
+            },
         ],
         "extra-links": [
             "mlretrain_provider.links.MLflowRunLink",

@@ -13,7 +13,7 @@ from unittest import mock
 
 import structlog
 from airflow.sdk import DAG
-from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
+from airflow.sdk.api.datamodels._generated import AssetEventResponse, DagRun, TIRunContext
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.serde import deserialize, serialize
@@ -30,6 +30,7 @@ class Supervisor:
     store: dict[tuple[uuid.UUID, str], Any] = field(default_factory=dict)
     dag_runs: dict[tuple[str, str], comms.TriggerDagRun] = field(default_factory=dict)
     sent: list[Any] = field(default_factory=list)
+    asset_events: list[tuple[str, AssetEventResponse]] = field(default_factory=list)
 
     def send(self, msg: Any) -> Any:
         self.sent.append(msg)
@@ -73,11 +74,37 @@ class Supervisor:
         for task in msg.tasks:
             self.states[task if isinstance(task, str) else task[0]] = "skipped"
 
+    def _on_ValidateInletsAndOutlets(self, msg: comms.ValidateInletsAndOutlets) -> comms.InactiveAssetsResult:
+        return comms.InactiveAssetsResult(inactive_assets=[])
+
+    def _on_GetAssetEventByAssetAlias(self, msg: comms.GetAssetEventByAssetAlias) -> comms.AssetEventsResult:
+        found = [event for alias, event in self.asset_events if alias == msg.alias_name]
+        found = found if msg.ascending else found[::-1]
+        return comms.AssetEventsResult(asset_events=found[: msg.limit])
+
+    def _on_SucceedTask(self, msg: comms.SucceedTask) -> None:
+        for event in msg.outlet_events or []:
+            if alias := event.get("source_alias_name"):
+                self.asset_events.append((alias, _asset_event(event, len(self.asset_events))))
+
     def _on_GetConnection(self, msg: comms.GetConnection) -> comms.ErrorResponse:
         return comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id})
 
     def _on_GetVariable(self, msg: comms.GetVariable) -> comms.ErrorResponse:
         return comms.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
+
+
+def _asset_event(event: Any, number: int) -> AssetEventResponse:
+    """What the API server makes of an event that a task has sent with its success."""
+    return AssetEventResponse.model_validate(
+        {
+            "id": number,
+            "timestamp": RUN_AFTER,
+            "extra": event["extra"],
+            "asset": {**event["dest_asset_key"], "group": "asset"},
+            "created_dagruns": [],
+        }
+    )
 
 
 @dataclass

@@ -118,6 +118,7 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
         """Prepare the form: Airflow's operator reads it from these attributes."""
         version = str(gated.version)
         gate = self.gate if isinstance(self.gate, Mapping) else {}
+        self.version = version
         self.response_timeout = self._timeout
         self.subject = approval.question(self.pipeline, version)
         self.body = approval.case(

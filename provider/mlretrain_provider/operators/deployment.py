@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from mlretrain import wire
 from mlretrain.errors import ConfigError, InvalidInput, TransientError
 from mlretrain.ports import CHAMPION, Traffic
+from mlretrain_provider.assets import emit_champion, may_change_champion
 from mlretrain_provider.health import Health, Watch, look
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
@@ -270,6 +271,7 @@ class RollBackModelOperator(PipelineOperator):
         self.reason = reason
         self.by = by
         self.serving = serving
+        may_change_champion(self)
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         end = self.settled(run)
@@ -282,6 +284,7 @@ class RollBackModelOperator(PipelineOperator):
             done["previous"],
             done["reason"],
         )
+        emit_champion(self, context, run.run_id)
         return done
 
     def _result(self, version: str | None, previous: str | None, reason: str | None) -> dict[str, Any]:

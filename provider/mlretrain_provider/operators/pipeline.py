@@ -21,6 +21,7 @@ from mlretrain.windows import WindowLog
 from mlretrain_provider.failures import RETRY_POLICY, plain_errors
 from mlretrain_provider.hooks.mlflow import MLflowHook
 from mlretrain_provider.hooks.storage import storage_env
+from mlretrain_provider.lineage import Traced
 from mlretrain_provider.run import RunIdentity
 from mlretrain_provider.targets import Surroundings, open_target
 
@@ -34,7 +35,7 @@ MEASURE, DECIDE, ACT = "#dbeafe", "#fef3c7", "#dcfce7"
 """Colours of the three kinds of steps in the graph."""
 
 
-class PipelineOperator(BaseOperator):
+class PipelineOperator(Traced, BaseOperator):
     """Work of one pipeline in one run. Subclasses say what in :meth:`perform`.
 
     :param pipeline: name of the pipeline; also that of the registered model and of the MLflow experiment.
@@ -68,7 +69,8 @@ class PipelineOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         with plain_errors():
-            return self.perform(RunIdentity.of(context), context)
+            self.returned = self.perform(RunIdentity.of(context), context)
+        return self.returned
 
     def perform(self, run: RunIdentity, context: Context) -> Any:
         """Do the work; the result becomes the task's XCom."""

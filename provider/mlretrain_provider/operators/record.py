@@ -13,6 +13,7 @@ from mlretrain.ledger import FAILED, LedgerEvent
 from mlretrain.policy.retrain import RetrainDecision, WindowRecord
 from mlretrain.ports import CHAMPION
 from mlretrain.runtime.contract import REQUEST_FILE
+from mlretrain_provider.assets import emit_champion, may_change_champion
 from mlretrain_provider.jobs import cancel_jobs
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, PipelineOperator
@@ -31,9 +32,10 @@ class RecordRunOperator(PipelineOperator):
     """Conclude a run: the outcome to the ledger, the MLflow run closed, the version tagged.
 
     A rollout that is still open is rolled back, and alias and traffic are made what the ledger says. Returns
-    ``{outcome, reason, event, version}``. The outcome is ``promoted``, ``rejected``, ``rolled_back``,
-    ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift`` (a retraining starts,
-    if the pipeline decides on any), ``warned``, ``paged``, ``unknown``, ``stable``, ``skipped``, ``failed``.
+    ``{outcome, reason, event, version, previous}``. The outcome is ``promoted``, ``rejected``,
+    ``rolled_back``, ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift`` (a
+    retraining starts, if the pipeline decides on any), ``warned``, ``paged``, ``unknown``, ``stable``,
+    ``skipped``, ``failed``.
     It runs whatever happened before, also as a teardown, and cancels the jobs that the run has left behind.
     Idempotent: a conclusion is written once, and one for good stays.
 
@@ -51,6 +53,8 @@ class RecordRunOperator(PipelineOperator):
         super().__init__(**{"trigger_rule": TriggerRule.ALL_DONE, **kwargs})
         self.kind = kind
         self.serving = serving
+        if kind != MONITOR:
+            may_change_champion(self)
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         states = self._states(run, context)
@@ -58,10 +62,18 @@ class RecordRunOperator(PipelineOperator):
             outcome, reason, version = self._monitored(run, states)
         else:
             outcome, reason, version = self._conclude(run, states)
+            emit_champion(self, context, run.run_id)
         for job in cancel_jobs(self.store, self.folder(run, ""), run.dag_id):
             self.log.warning("Job %s still ran; it is cancelled.", job)
         self.log.info("%s: %s", outcome, reason)
-        return {"outcome": outcome, "reason": reason, "event": outcome, "version": version}
+        previous = self._previous(run) if self.kind != MONITOR else None
+        told = {"outcome": outcome, "reason": reason, "event": outcome}
+        return {**told, "version": version, "previous": previous}
+
+    def _previous(self, run: RunIdentity) -> str | None:
+        """Whom the run's version took over from."""
+        acts = self.ledger.of_run(run.run_id, "promoted", "rolled_back")
+        return acts[-1].previous if acts else None
 
     def _states(self, run: RunIdentity, context: Context) -> dict[str, str]:
         """The states of the run's other tasks."""

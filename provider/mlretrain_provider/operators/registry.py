@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from mlretrain import wire
 from mlretrain.gates.promotion import Evaluation, Gate, PromotionVerdict, judge
 from mlretrain.ports import CHALLENGER, ModelVersion
+from mlretrain_provider.assets import emit_champion, may_change_champion
 from mlretrain_provider.links import MLflowRunLink, ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.recipe import run_tags
@@ -210,6 +211,7 @@ class PromoteModelOperator(PipelineOperator):
         self.version = version
         self.serving = serving
         self.policies = policies
+        may_change_champion(self)
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         version = version_number(self.version)
@@ -228,6 +230,7 @@ class PromoteModelOperator(PipelineOperator):
             self.log.info(
                 "Version %s is the champion; before it was %s.", version, promoted.previous or "none"
             )
+        emit_champion(self, context, run.run_id)
         return {"name": self.pipeline, "version": promoted.version, "previous": promoted.previous}
 
 
