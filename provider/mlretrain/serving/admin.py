@@ -96,7 +96,10 @@ class Admin:
         since = wire.parse_time(text.replace(" ", "+"), "since") if text else datetime.fromtimestamp(0, UTC)
         traffic = self._router.traffic(model)
         found = self._stats.since(model, since, (*traffic.weights, *traffic.mirrored))
-        return JSONResponse({"versions": wire.to_wire(found), "kept_s": KEPT_S})
+        body = {"versions": wire.to_wire(found), "kept_s": KEPT_S}
+        if request.query_params.get("bins") == "true":
+            body["latency_bins"] = wire.to_wire(self._stats.latency_bins(model, since))
+        return JSONResponse(body)
 
     async def _flush(self, request: Request) -> Response:
         from starlette.responses import JSONResponse

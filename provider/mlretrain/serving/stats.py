@@ -86,6 +86,16 @@ class StatsLog:
                 answer[version] = _summary(recent)
         return answer
 
+    def latency_bins(self, model: str, instant: datetime) -> dict[str, Counter[int]]:
+        """Latencies per version since ``instant``, as numbers of bins: those of several servers add up."""
+        first = math.floor(instant.timestamp())
+        found: dict[str, Counter[int]] = {}
+        for (name, version), seconds in self._seconds.items():
+            if name == model:
+                recent = (second.bins for second in seconds if second.at >= first)
+                found[version] = sum(recent, Counter[int]())
+        return found
+
     def _current(self, seconds: deque[_Second]) -> _Second:
         now = math.floor(self._clock())
         if not seconds or seconds[-1].at < now:
@@ -101,18 +111,24 @@ def _summary(seconds: list[_Second]) -> ServedStats:
         bins.update(second.bins)
         differences.update(second.differences)
     compared = sum(second.compared for second in seconds)
-    p50, p95, p99 = (_quantile(bins, share, SHORTEST_S) for share in (0.50, 0.95, 0.99))
+    p50, p95, p99 = latency_quantiles_ms(bins)
     return ServedStats(
         requests=sum(second.requests for second in seconds),
         errors=sum(second.errors for second in seconds),
         client_errors=sum(second.client_errors for second in seconds),
-        latency_p50_ms=_milliseconds(p50),
-        latency_p95_ms=_milliseconds(p95),
-        latency_p99_ms=_milliseconds(p99),
+        latency_p50_ms=p50,
+        latency_p95_ms=p95,
+        latency_p99_ms=p99,
         compared=compared,
         disagreement=sum(second.differing for second in seconds) / compared if compared else None,
         difference_p95=_quantile(differences, 0.95, SMALLEST),
     )
+
+
+def latency_quantiles_ms(bins: Counter[int]) -> tuple[float | None, float | None, float | None]:
+    """The 50th, 95th and 99th percentile of binned latencies, in milliseconds; ``None`` without any."""
+    p50, p95, p99 = (_milliseconds(_quantile(bins, share, SHORTEST_S)) for share in (0.50, 0.95, 0.99))
+    return p50, p95, p99
 
 
 def _bin(value: float, smallest: float) -> int:

@@ -1,4 +1,4 @@
-"""The few requests to a cluster's API that jobs need, through the connection's hook."""
+"""The few requests to a cluster's API that jobs and servers need, through the connection's hook."""
 
 from __future__ import annotations
 
@@ -122,6 +122,33 @@ class Cluster:
             if answer is not None:
                 answer.close()
 
+    def rest(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content: str = "application/json",
+        unless: tuple[int, ...] = (),
+    ) -> Any:
+        """What the API answers at ``path``, JSON read; ``None`` if its status is one of ``unless``.
+
+        For what the generated methods do not know: server-side apply, preconditions, custom resources.
+        """
+        return self._request(
+            self.hook.api_client.call_api,
+            path,
+            method,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": content},
+            body=body,
+            response_types_map={200: "object", 201: "object", 202: "object"},
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
+            unless=unless,
+        )
+
     def _ask(self, call: Callable[..., Any], *args: Any, unless: int = 0, **kwargs: Any) -> Object | None:
         answer = self._request(call, *args, unless=(unless,), **kwargs)
         found: Object | None = self.hook.api_client.sanitize_for_serialization(answer)
@@ -193,7 +220,7 @@ def _problem(status: int, message: str) -> MlretrainError:
         case 404:
             remedy = "Name a namespace that exists, or create it."
         case _:
-            remedy = "Correct the stack's `kubernetes:` settings."
+            remedy = "Correct the stack's `kubernetes:` or `serving:` settings."
     return ConfigError("the cluster refuses", found=f"{status}: {message}", remedy=remedy)
 
 

@@ -34,8 +34,16 @@ def job_name(spec: JobSpec) -> str:
     It leaves room for the rank, which is appended to make the pods' host names.
     """
     limit = 63 if spec.nodes == 1 else 62 - len(str(spec.nodes - 1))
-    label = dns_label(spec.name, limit)
-    return label if label[0].isalpha() else dns_label(f"job-{spec.name}", limit)
+    return lettered_label(spec.name, "job", limit)
+
+
+def lettered_label(name: str, prefix: str, limit: int = 63) -> str:
+    """``name`` as a DNS label that begins with a letter, as a Service's must (RFC 1035).
+
+    :param prefix: put before a name that begins with none.
+    """
+    label = dns_label(name, limit)
+    return label if label[0].isalpha() else dns_label(f"{prefix}-{name}", limit)
 
 
 def job_manifest(spec: JobSpec, options: KubernetesOptions) -> Manifest:
@@ -66,7 +74,7 @@ def job_manifest(spec: JobSpec, options: KubernetesOptions) -> Manifest:
             "labels": {**labels, **({QUEUE_LABEL: options.queue} if options.queue else {})},
             "annotations": annotations,
         },
-        "spec": _given(job_spec),
+        "spec": given(job_spec),
     }
 
 
@@ -107,7 +115,7 @@ def merged(ours: Any, theirs: Any, key: str = "") -> Any:
     """``theirs`` laid over ``ours``: mappings and lists of named things are merged, ``None`` removes."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         both = {name: merged(ours.get(name), value, name) for name, value in theirs.items()}
-        return _given({**ours, **both})
+        return given({**ours, **both})
     name = _LIST_KEYS.get(key, "name")
     if _is_named(ours, name) and _is_named(theirs, name):
         ours_by, theirs_by = ({each[name]: each for each in items} for items in (ours, theirs))
@@ -124,7 +132,7 @@ def quantity(number: int) -> str:
 
 
 def _pod_spec(spec: JobSpec, options: KubernetesOptions) -> Manifest:
-    return _given(
+    return given(
         {
             "restartPolicy": "Never",
             "containers": [_container(spec, options)],
@@ -153,15 +161,15 @@ def _container(spec: JobSpec, options: KubernetesOptions) -> Manifest:
         )
     sources = [{"secretRef": {"name": name}} for name in options.env_from_secrets]
     sources += [{"configMapRef": {"name": name}} for name in options.env_from_config_maps]
-    return _given(
+    return given(
         {
             "name": MAIN,
             "image": image,
             "imagePullPolicy": options.image_pull_policy,
-            "command": [_literal(each) for each in options.command],
+            "command": [literal(each) for each in options.command],
             "env": _env(spec, options),
             "envFrom": sources or None,
-            "resources": _resources(spec.resources, options.gpu_resource),
+            "resources": resources(spec.resources, options.gpu_resource),
             "volumeMounts": [dict(each) for each in options.volume_mounts] or None,
         }
     )
@@ -170,7 +178,7 @@ def _container(spec: JobSpec, options: KubernetesOptions) -> Manifest:
 def _env(spec: JobSpec, options: KubernetesOptions) -> list[Manifest]:
     own = {"PYTHONUNBUFFERED": "1", "MLRETRAIN_REQUEST_URI": spec.request_uri}
     texts = {**own, **spec.env, **options.env, **_rendezvous(spec)}
-    found: dict[str, Manifest] = {name: {"value": _literal(text)} for name, text in texts.items()}
+    found: dict[str, Manifest] = {name: {"value": literal(text)} for name, text in texts.items()}
     if spec.nodes > 1:
         rank = {"valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{RANK_ANNOTATION}']"}}}
         found |= {"MLRETRAIN_RANK": rank, "RANK": rank}
@@ -191,7 +199,8 @@ def _rendezvous(spec: JobSpec) -> dict[str, str]:
     return {**found, **{f"MLRETRAIN_{key}": value for key, value in found.items()}}
 
 
-def _resources(wanted: Resources, gpu_resource: str) -> Manifest | None:
+def resources(wanted: Resources, gpu_resource: str) -> Manifest | None:
+    """What a container asks for and may use; ``None`` if that is nobody's wish."""
     limits: Manifest = {}
     if wanted.memory is not None:
         # A request below the limit would only make the job the first to be evicted.
@@ -199,7 +208,7 @@ def _resources(wanted: Resources, gpu_resource: str) -> Manifest | None:
     if wanted.gpu:
         limits[gpu_resource] = str(wanted.gpu)
     requests = {**limits, **({} if wanted.cpu is None else {"cpu": _cores(wanted.cpu)})}
-    return _given({"requests": requests or None, "limits": limits or None}) or None
+    return given({"requests": requests or None, "limits": limits or None}) or None
 
 
 def _cores(cpu: float) -> str:
@@ -208,7 +217,7 @@ def _cores(cpu: float) -> str:
 
 
 def _labels(spec: JobSpec, options: KubernetesOptions) -> dict[str, str]:
-    own = {f"mlretrain/{_label_name(key)}": _label_value(value) for key, value in spec.labels.items()}
+    own = {f"mlretrain/{_label_name(key)}": label_value(value) for key, value in spec.labels.items()}
     manager = {"app.kubernetes.io/managed-by": "mlretrain"}
     return {**manager, **own, **options.labels, _JOB_LABEL: job_name(spec)}
 
@@ -223,7 +232,7 @@ def _label_name(key: str) -> str:
     return re.sub(r"[^A-Za-z0-9-]+", "-", key).strip("-")[:63].strip("-") or "label"
 
 
-def _label_value(value: str) -> str:
+def label_value(value: str) -> str:
     """``value`` if it may be a label's, else cleaned and told apart by a digest."""
     if _LABEL_VALUE.fullmatch(value):
         return value
@@ -231,12 +240,13 @@ def _label_value(value: str) -> str:
     return f"{cleaned}-{wire.digest(value, 8)}".lstrip("-")
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """``text`` so that Kubernetes leaves every ``$(NAME)`` in it as it is."""
     return text.replace("$", "$$")
 
 
-def _given(values: Mapping[str, Any]) -> Manifest:
+def given(values: Mapping[str, Any]) -> Manifest:
+    """``values`` without what is ``None``."""
     return {key: value for key, value in values.items() if value is not None}
 
 

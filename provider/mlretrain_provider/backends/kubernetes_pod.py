@@ -106,7 +106,7 @@ def failure(pod: Object) -> tuple[str, JobStatus] | None:
     if status.get("phase") != "Failed" and (end is None or end.get("exitCode") == 0):
         return None
     code = end.get("exitCode") if end else None
-    reason = _platforms_reason(pod) or (_containers_reason(end, pod) if end else "the pod failed")
+    reason = _platforms_reason(pod) or (containers_reason(end, pod) if end else "the pod failed")
     at = (end or {}).get("finishedAt") or ""
     return at, JobStatus(state="failed", exit_code=code, reason=reason)
 
@@ -140,7 +140,8 @@ def _platforms_reason(pod: Object) -> str | None:
     return None
 
 
-def _containers_reason(end: Object, pod: Object) -> str:
+def containers_reason(end: Object, pod: Object) -> str:
+    """Why a container ended, as its end tells it."""
     code, reason = int(end.get("exitCode", -1)), end.get("reason")
     if reason == "OOMKilled":
         limit = _memory_limit(pod)
