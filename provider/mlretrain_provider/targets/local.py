@@ -36,3 +36,7 @@ class LocalServerTarget:
 
     def metrics(self, model: str, since: datetime) -> dict[str, VersionStats]:
         return self.server.metrics(model, since)
+
+    def flush(self, model: str) -> None:
+        """Have what was answered put into the prediction log."""
+        self.server.flush(model)
