@@ -18,10 +18,10 @@ _SMOKE_TESTS = {
     "clean": "an environment made of nothing but its requirements",
     "job": "an environment like that of its training",
 }
-_ASKED = {
-    "always": "must approve",
-    "first": "must approve while there is no champion",
-    "when_worse": "must approve when it is worse than the champion in anything that the gates compare",
+_WHEN = {
+    "always": "Then",
+    "first": "While there is no champion,",
+    "when_worse": "When it is worse than the champion in anything that the gates compare,",
 }
 
 
@@ -79,10 +79,10 @@ def _gates(promote: PromotionSpec) -> str:
 
 def _approval(approval: ApprovalSpec) -> str:
     who = listed(approval.assignees, "or") if approval.assignees else "a person"
-    within = f" within {format_duration(approval.timeout)}"
+    within = format_duration(approval.timeout)
     reason = " and give a reason" if approval.reason == "required" else ""
-    silence = {"reject": "rejects", "approve": "approves"}[approval.on_timeout]
-    return f"Then {who} {_ASKED[approval.required]}{reason},{within}; no answer {silence}."
+    silence = f"{approval.on_timeout}s"
+    return f"{_WHEN[approval.required]} {who} must approve within {within}{reason}; no answer {silence}."
 
 
 def _rollout(deploy: DeploymentSpec) -> str:
@@ -104,9 +104,10 @@ def _rollout(deploy: DeploymentSpec) -> str:
                 f"{bake} and takes it back on {unless}."
             )
         case "shadow":
+            share, bake = deploy.stages[0].traffic, format_duration(deploy.stages[0].bake)
             return (
-                f"Gets copies of {stages}, while the champion answers; then all traffic, unless it has "
-                f"shown {unless}."
+                f"Gets copies of {share} % of the requests for {bake}, which the champion answers; then all "
+                f"traffic, unless it has shown {unless}."
             )
 
 

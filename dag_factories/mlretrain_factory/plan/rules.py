@@ -52,7 +52,7 @@ def asked_of_evaluation(spec: PipelineSpec) -> dict[str, Any]:
     return {
         **optional("confidence", next(levels, None)),
         **optional("functions", functions or None),
-        **optional("latency", spec.evaluate.latency and {"rows": spec.evaluate.latency.rows}),
+        **optional("latency_rows", spec.evaluate.latency and spec.evaluate.latency.rows),
     }
 
 
@@ -177,7 +177,10 @@ def predictions(spec: PipelineSpec) -> dict[str, Any] | None:
         return None
     if spec.deploy.predictions is not None:
         return given(spec.deploy.predictions)
-    return given(spec.monitor.data, exclude={"window"}) if spec.monitor else None
+    if spec.monitor is None:
+        return None
+    # What is monitored may go by another clock; answers are counted by when they were given.
+    return given(spec.monitor.data, exclude={*WindowDataSpec.model_fields} - {"uri", "format"})
 
 
 def optional(name: str, value: Any) -> dict[str, Any]:

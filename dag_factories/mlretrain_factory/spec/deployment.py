@@ -60,7 +60,7 @@ class DeploymentSpec(Section):
     guards: tuple[GuardSpec, ...] = Field(default=(), description="All are checked in every stage.")
     min_requests: int = Field(default=20, ge=1, description="A stage with fewer requests is not judged yet.")
     predictions: PredictionLogSpec | None = Field(
-        default=None, description="The prediction log, for `prediction_shift`; left out: `monitor.data`."
+        default=None, description="The prediction log, for `prediction_shift`; left out: `monitor.data.uri`."
     )
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mlretrain import wire
 from mlretrain.drift.policy import DriftPolicy
 from mlretrain.gates.canary import Guard
 from mlretrain.gates.promotion import Gate
+from mlretrain.governance import Policy, violations
 from mlretrain.policy.escalation import Escalation, Paging
 from mlretrain.policy.retrain import RetrainPolicy
 from mlretrain_factory.loader import load_source
@@ -18,6 +20,7 @@ from mlretrain_factory.plan.build import build_plan
 from mlretrain_factory.plan.diff import diff
 from mlretrain_factory.plan.explain import explain
 from mlretrain_factory.plan.model import OUTPUT, Plan, TaskPlan
+from mlretrain_factory.policies import terms_of
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -54,8 +57,27 @@ def test_the_kernel_reads_every_policy(everything: dict[str, TaskPlan]) -> None:
         "sat, sun",
     ]
     assert retrain.escalation == Escalation(warn=2, page=Paging(failed_retrains=3, unknown=2))
-    assert [gate.confidence for gate in gates] == [None, 0.95, None]
-    assert [wire.from_wire(Guard, each).max for each in guards] == [0.01, 200]
+    assert [gate.method for gate in gates if gate.confidence] == ["bootstrap", "delong"]
+    assert [gate.min_support for gate in gates if gate.slices or gate.groups] == [50, 200]
+    assert [gate.max_ratio for gate in gates if gate.max_ratio] == [1.5]
+    assert gates[-1] == Gate(function="shop.gates:check")
+    assert [str(wire.from_wire(Guard, each)) for each in guards] == [
+        "≤ 0.01",
+        "≤ 200",
+        "≤ champion + 0.005",
+        "≤ 1.3 times champion",
+        "≤ 0.1",
+    ]
+
+
+def test_the_kernel_reads_the_platforms_policies() -> None:
+    source = load_source(GOLDEN / "governed" / "pipeline.yaml", {}, GOLDEN / "governed")
+    tasks = {task.task_id: task for task in build_plan(source).dags[0].tasks}
+    for name in ("promotion_gate", "rollout.stage_1.shift", "promote"):
+        carried = wire.to_wire(tasks[name].args["policies"])
+        assert tuple(wire.from_wire(Policy, each) for each in carried) == source.policies
+    assert [policy.name for policy in source.policies] == ["ops", "tier-1"]
+    assert all(violations(policy, terms_of(source.spec)) == [] for policy in source.policies)
 
 
 @pytest.mark.parametrize("case", sorted(path.parent.name for path in GOLDEN.glob("*/plan.json")))
@@ -121,3 +143,53 @@ def test_explain_tells_of_a_search() -> None:
     assert "3 at a time, for the lowest `log_loss`" in text
     assert "tune after data_gate: TuneModelOperator(" in text
     assert "train after tune: TrainModelOperator(" in text
+
+
+def tasks_of(case: str) -> dict[str, TaskPlan]:
+    return {task.task_id: task for task in plan_of(GOLDEN / case / "pipeline.yaml").dags[0].tasks}
+
+
+def test_blue_green_makes_ready_before_it_shifts_and_keeps_the_old_one() -> None:
+    tasks = tasks_of("blue_green")
+    prepare, shift = tasks["rollout.prepare"], tasks["rollout.stage_1.shift"]
+    assert (prepare.args["mode"], shift.args["weight"], shift.args["keep"]) == ("standby", 100, True)
+    assert shift.upstream == ("rollout.prepare",)
+    assert "rollout.prepare" in tasks["roll_back"].upstream
+
+
+def test_a_shadow_mirrors_and_promotion_gives_it_everything() -> None:
+    tasks = tasks_of("shadow")
+    shift = tasks["rollout.stage_1.shift"]
+    assert (shift.args["mode"], shift.args["weight"]) == ("mirror", 20)
+    assert tasks["rollout.stage_1.observe"].args["predictions"] == {"uri": "s3://rows/answers/*.parquet"}
+    assert tasks["promote"].upstream == ("rollout.stage_1.decide",)
+    assert "smoke_test" not in tasks
+
+
+def test_nothing_moves_before_the_candidate_is_tested_judged_and_approved() -> None:
+    tasks = tasks_of("governed")
+    chain = ["register", "smoke_test", "promotion_gate", "approve", "rollout.stage_1.shift"]
+    assert [tasks[name].upstream[0] for name in chain[1:]] == chain[:-1]
+    assert tasks["promotion_gate"].args["smoke_test"] == {OUTPUT: "smoke_test"}
+
+
+def test_explain_tells_of_approval_strategy_and_policies() -> None:
+    text = explain(plan_of(GOLDEN / "governed" / "pipeline.yaml"))
+    assert "  served by local: conn_id=" in text
+    assert "Then alice must approve within 8h and give a reason; no answer rejects." in text
+    assert "Policy `tier-1` (Models that people notice within the hour) demands a gate at least like" in text
+    assert "approval `always` by alice or bob; the strategy `canary` or `shadow`; at most 10 %" in text
+    assert "policies=[ops, tier-1]" in text
+    text = explain(plan_of(GOLDEN / "blue_green" / "pipeline.yaml"))
+    assert "the champion stays ready for 30m and takes it back on `error_rate` above 0.01 or" in text
+    text = explain(plan_of(GOLDEN / "shadow" / "pipeline.yaml"))
+    assert "Gets copies of 20 % of the requests for 1d, which the champion answers" in text
+
+
+def test_diff_shows_what_changed_in_a_policy(tmp_path: Path) -> None:
+    old = GOLDEN / "governed"
+    shutil.copytree(old, tmp_path, dirs_exist_ok=True)
+    policy = tmp_path / "policies" / "tier-1.yaml"
+    policy.write_text(policy.read_text().replace("first_stage_at_most: 10", "first_stage_at_most: 5"))
+    lines = diff(plan_of(old / "pipeline.yaml"), plan_of(tmp_path / "pipeline.yaml"))
+    assert "~ governed.retrain/promote.args.policies[1].require.first_stage_at_most: 10 → 5" in lines
