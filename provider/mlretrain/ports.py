@@ -68,6 +68,9 @@ class ModelRegistry(Protocol):
     def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
 
+    def describe_version(self, name: str, version: str, text: str) -> None:
+        """Say in Markdown what a version is; replaces what was said before."""
+
 
 class RunTracker(Protocol):
     """Runs of an experiment. ``open_run`` is get-or-create by ``key``."""

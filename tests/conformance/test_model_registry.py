@@ -177,3 +177,20 @@ def test_many_values_are_split_as_mlflow_demands(rest: MlflowRest) -> None:
 @pytest.mark.integration
 def test_a_server_says_its_version(rest: MlflowRest) -> None:
     assert rest.version().split(".")[0].isdigit()
+
+
+def test_a_version_is_described_in_markdown_once_and_again(case: Case, name: str) -> None:
+    version = case.registry.register(name, *case.model(), {}).version
+    for text in ("# First", "# Second\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"):
+        case.registry.describe_version(name, version, text)
+    assert _description(case.registry, name, version) == text
+    with pytest.raises(NotFound):
+        case.registry.describe_version(name, "99", "# Nobody")
+
+
+def _description(registry: ModelRegistry, name: str, version: str) -> str:
+    if isinstance(registry, FakeRegistry):
+        return registry.descriptions[name, version]
+    assert isinstance(registry, MlflowRegistry)
+    answer = registry.rest.get("model-versions/get", {"name": name, "version": version})
+    return str(answer["model_version"]["description"])

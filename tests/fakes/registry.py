@@ -10,10 +10,14 @@ from mlretrain.ports import ModelVersion
 
 
 class FakeRegistry:
-    """An :class:`mlretrain.ports.ModelRegistry`; ``sources`` holds the model URI of each version."""
+    """An :class:`mlretrain.ports.ModelRegistry`.
+
+    ``sources`` holds the model URI of each version, ``descriptions`` what is said of it.
+    """
 
     def __init__(self) -> None:
         self.sources: dict[tuple[str, str], str] = {}
+        self.descriptions: dict[tuple[str, str], str] = {}
         self._versions: dict[str, dict[str, ModelVersion]] = {}
         self._aliases: dict[str, dict[str, str]] = {}
 
@@ -44,6 +48,10 @@ class FakeRegistry:
     def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         found = self._expect(name, version)
         self._versions[name][version] = replace(found, tags={**found.tags, **tags})
+
+    def describe_version(self, name: str, version: str, text: str) -> None:
+        self._expect(name, version)
+        self.descriptions[name, version] = text
 
     def web_url(self, name: str, version: str) -> str:
         return f"http://mlflow/models/{name}/versions/{version}"

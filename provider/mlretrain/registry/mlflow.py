@@ -23,6 +23,7 @@ MAX_METRICS = 1000
 MAX_VALUE = 6000
 """Characters of a parameter or tag that every MLflow store keeps."""
 MAX_DATASET_DIGEST = 36
+MAX_DESCRIPTION = 5000
 
 DESCRIPTION = "mlflow.note.content"
 _MARKDOWN = re.compile(r"[\\`*_\[\]<#~|]")
@@ -111,6 +112,11 @@ class MlflowRegistry:
         """Set tags of a version; MLflow takes them one by one."""
         for pair in _pairs(tags):
             self.rest.post("model-versions/set-tag", {"name": name, "version": version, **pair})
+
+    def describe_version(self, name: str, version: str, text: str) -> None:
+        """Make ``text`` the version's description; MLflow keeps its first 5,000 characters."""
+        body = {"name": name, "version": version, "description": text[:MAX_DESCRIPTION]}
+        self.rest.post("model-versions/update", body, method="PATCH")
 
     def web_url(self, name: str, version: str) -> str:
         """Where people see the version."""
