@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlretrain.errors import MlretrainError, Superseded
+from mlretrain.errors import ConfigError, MlretrainError, Superseded
 from mlretrain.ports import ServingTarget, Traffic, VersionStats
 from mlretrain.serving.app import Settings, create_app
 from mlretrain.serving.server import listen
@@ -56,13 +56,52 @@ def sagemaker(folder: Path) -> Iterator[ServingTarget]:
         yield server.target()
 
 
-FACTORIES = [fake, local, sagemaker]
+@contextmanager
+def kubernetes(folder: Path) -> Iterator[ServingTarget]:
+    """With a cluster in memory; that copies of requests need a gateway, the next one shows."""
+    with _on_kubernetes({"gateway.networking.k8s.io": "v1"}, gateway="public") as target:
+        yield target
+
+
+@contextmanager
+def kubernetes_by_pods(folder: Path) -> Iterator[ServingTarget]:
+    """With a cluster in memory that has no gateway: shares are numbers of pods."""
+    with _on_kubernetes({}) as target:
+        yield target
+
+
+@contextmanager
+def _on_kubernetes(groups: dict[str, str], **options: Any) -> Iterator[ServingTarget]:
+    pytest.importorskip("airflow.providers.cncf.kubernetes")
+    from mlretrain_provider.backends import kubernetes_api
+    from mlretrain_provider.targets import Surroundings
+    from mlretrain_provider.targets.kubernetes import KubernetesTarget
+    from tests.fakes.kubernetes import FakeKubernetes
+
+    cluster = FakeKubernetes(groups)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubernetes_api, "connect", lambda conn_id: cluster)
+        around = Surroundings(pipeline="m", artifacts_uri="s3://ml")
+        given = {"image": "server:3", "env_secret": "mlflow", **options}
+        yield KubernetesTarget(around=around, clock=cluster.clock, **given)
+
+
+FACTORIES = [fake, local, sagemaker, kubernetes, kubernetes_by_pods]
 """Each gives a target, empty and answering, for as long as the block."""
+
+
+CANNOT = {
+    ("kubernetes_by_pods", "test_a_mirrored_version_serves_nothing"): "a Service copies no requests",
+}
+"""What a target refuses, by its factory and the test, and why. It fails the build once it no longer does."""
 
 
 @pytest.fixture(params=FACTORIES, ids=lambda factory: factory.__name__)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServingTarget]:
     start: Callable[[Path], AbstractContextManager[ServingTarget]] = request.param
+    reason = CANNOT.get((request.param.__name__, request.node.originalname))
+    if reason:
+        request.applymarker(pytest.mark.xfail(raises=ConfigError, strict=True, reason=reason))
     with start(tmp_path) as running:
         yield running
 

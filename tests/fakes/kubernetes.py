@@ -40,7 +40,7 @@ class FakeKubernetes:
         self.now = 0.0
         self.broken: dict[str, Object] = {}
         """By version: the container's status, instead of one that is ready."""
-        self.stats: dict[str, Object] = {}
+        self.stats: dict[str, Object | Exception] = {}
         """By pod's name: what its server answers; an exception is raised."""
         self.logs: dict[str, str] = {}
         self.gateway_says: Object | None = {"type": "Accepted", "status": "True"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,9 +38,9 @@ def target(cluster: FakeKubernetes, **options: Any) -> KubernetesTarget:
     return KubernetesTarget(around=AROUND, clock=cluster.clock, **given)
 
 
-def traffic(generation: int = 0, mirrored: dict[str, int] | None = None, **weights: int) -> Traffic:
+def traffic(generation: int = 0, **weights: int) -> Traffic:
     by_number = {version.removeprefix("v"): weight for version, weight in weights.items()}
-    return Traffic(weights=by_number, mirrored=mirrored or {}, generation=generation)
+    return Traffic(weights=by_number, generation=generation)
 
 
 def pods(cluster: FakeKubernetes) -> dict[str, int]:
@@ -267,7 +268,7 @@ def test_shares_that_take_too_many_pods_are_refused_before_anything_is_done(clus
 def test_what_cannot_work_is_said(cluster: FakeKubernetes, options: dict[str, Any], message: str) -> None:
     mirrored = {"8": 10} if options.keys() <= {"gateway"} else {}
     with pytest.raises(ConfigError, match=message):
-        target(cluster, **options).apply("m", traffic(v7=100, mirrored=mirrored))
+        target(cluster, **options).apply("m", replace(traffic(v7=100), mirrored=mirrored))
     assert pods(cluster) == {}
 
 
@@ -330,7 +331,7 @@ class TestGateway:
         assert cluster.answering[-1] == {"7": 2}
 
     def test_it_copies_requests(self, cluster: FakeKubernetes) -> None:
-        wanted = traffic(v7=100, mirrored={"8": 10})
+        wanted = replace(traffic(v7=100), mirrored={"8": 10})
         self.gateway(cluster).apply("m", wanted)
 
         (rule,) = cluster.kind("httproutes")["m"]["spec"]["rules"]
