@@ -10,13 +10,14 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Asset, BaseOperator, CronTriggerTimetable, Param, TaskGroup, get_parsing_context
+from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TaskGroup, get_parsing_context
 from airflow.sdk.exceptions import AirflowFailException
 
 from mlretrain_factory.errors import SpecErrors
 from mlretrain_factory.loader import LoadResult, load_folder, load_source, pipeline_files, pipeline_name
 from mlretrain_factory.plan.build import build_plan
 from mlretrain_factory.plan.model import OUTPUT, DagPlan, Notification, SchedulePlan, TaskPlan
+from mlretrain_provider.assets import asset_at
 from mlretrain_provider.plugins.policy import set_source
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _schedule(plan: SchedulePlan | None) -> Any:
         return None
     if plan.cron:
         return CronTriggerTimetable(plan.cron, timezone=plan.timezone)
-    return [Asset(uri=uri, name=uri) for uri in plan.assets]
+    return [asset_at(uri) for uri in plan.assets]
 
 
 def _param(plan: DagPlan, name: str) -> Param:

@@ -160,6 +160,11 @@ def _registered(operator: Any, found: Mapping[str, Any]) -> Trace:
     )
 
 
+def _gated(operator: Any, found: Mapping[str, Any]) -> Trace:
+    verdict = data(found["checks_uri"], verdict=found.get("verdict"), reason=found.get("reason"))
+    return Trace(inputs=(data(operator.evaluation["evaluation_uri"]),), outputs=(verdict,))
+
+
 def _shifted(operator: Any, found: Mapping[str, Any]) -> Trace:
     weights, mirrored = found.get("weights") or {}, found.get("mirrored") or {}
     facts = {"mirrored": dict(mirrored), "strategy": found.get("strategy"), "since": found.get("since")}
@@ -186,6 +191,7 @@ TRACES: Mapping[str, Callable[[Any, Mapping[str, Any]], Trace | None]] = {
     "TrainModelOperator": _trained,
     "EvaluateModelOperator": _evaluated,
     "RegisterModelOperator": _registered,
+    "PromotionGateOperator": _gated,
     "DeployModelOperator": _shifted,
     "PromoteModelOperator": _crowned,
     "RollBackModelOperator": _crowned,
