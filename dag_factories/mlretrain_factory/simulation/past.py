@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mlretrain import wire
 from mlretrain.data.split import Holdout
 from mlretrain.gates.promotion import Gate
+from mlretrain.latency import ROWS
+from mlretrain.metrics import LATENCY
 from mlretrain.simulation.bench import Bench, Reference
 from mlretrain.simulation.history import read_history
 from mlretrain.simulation.simulate import Question
@@ -97,14 +99,19 @@ def _recipe(case: Case) -> dict[str, Any]:
 def _training(case: Case, dataset: Dataset, recipe: dict[str, Any], folder: Path) -> Training:
     evaluation = arguments(case.source, "retrain", "evaluate")
     gates = arguments(case.source, "retrain", "promotion_gate")["gates"]
-    wanted = ("target", "metrics", "slices", "confidence", "importance", "time_column")
+    wanted = ("target", "metrics", "slices", "confidence", "importance", "functions", "time_column")
+    timed = any(gate.get("metric") in LATENCY for gate in gates)
+    latency = evaluation.get("latency_rows", ROWS) if timed else 0
     return Training(
         folder=folder.absolute(),
         pipeline=case.source.spec.pipeline,
         dataset=dataset,
         window=case.source.spec.data.training.window,
         recipe=recipe,
-        evaluation={name: wire.to_wire(evaluation[name]) for name in wanted if name in evaluation},
+        evaluation={
+            **{name: wire.to_wire(evaluation[name]) for name in wanted if name in evaluation},
+            "latency_rows": latency,
+        },
         gates=tuple(wire.from_wire(Gate, wire.to_wire(gate)) for gate in gates),
         environ=dict(os.environ),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlretrain.errors import InvalidInput
+from mlretrain.runtime.fingerprint import size
 from mlretrain.scoring import Predictions
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ class KeptModel:
     """A model as MLflow loads it.
 
     :param features: the columns it is given if it has no signature.
+    :param size: of its files, in bytes.
     """
 
     loaded: Any
     features: Sequence[str]
+    size: int
 
     @property
     def raw(self) -> Any:
@@ -59,10 +62,12 @@ class KeptModel:
 
 def load(model_uri: str, features: Sequence[str]) -> KeptModel:
     """The model at ``model_uri``. Raises whatever MLflow raises."""
+    import mlflow.artifacts
     import mlflow.pyfunc
 
-    loaded: Any = mlflow.pyfunc.load_model(model_uri, suppress_warnings=True)
-    return KeptModel(loaded=loaded, features=features)
+    folder = mlflow.artifacts.download_artifacts(artifact_uri=model_uri)
+    loaded: Any = mlflow.pyfunc.load_model(folder, suppress_warnings=True)
+    return KeptModel(loaded=loaded, features=features, size=size(folder))
 
 
 def ask(model_uri: str, rows: pd.DataFrame, features: Sequence[str]) -> Answer:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlretrain.errors import InvalidInput
-from mlretrain.gates.promotion import Evaluation, Interval, Scores, SliceScores
-from mlretrain.metrics import higher_is_better
+from mlretrain.gates.evaluation import Evaluation, FunctionResult
+from mlretrain.latency import ROWS
+from mlretrain.metrics import COSTS, higher_is_better
 from mlretrain.runtime.holdout import HeldOut, read_holdout
 from mlretrain.runtime.tracking import RUN_FACT, is_away, tracking
+from mlretrain.steps import contest
+from mlretrain.steps.comparison import Comparison
+from mlretrain.steps.contest import Contender
 from mlretrain.wire import pretty, to_wire
 
 if TYPE_CHECKING:
@@ -19,14 +22,9 @@ if TYPE_CHECKING:
     from mlretrain.importance import Importance
     from mlretrain.performance.calibration import Calibration
     from mlretrain.runtime.context import StepContext
-    from mlretrain.runtime.models import Answer, KeptModel
-
-SLICES = 50
-"""Values of a slice column that are scored by themselves; rarer ones are scored together as ``other``."""
+    from mlretrain.runtime.models import Answer
 
 METRIC_PREFIX = "holdout_"
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +36,12 @@ class Config:
     :param features: the columns for a model that has no signature.
     :param slices: columns whose values are scored one by one.
     :param confidence: of the interval of each metric's difference to the champion; ``None``: of the
-        candidate's own scores only, at :data:`CONFIDENCE`.
+        candidate's own scores only, at :data:`~mlretrain.steps.comparison.CONFIDENCE`.
     :param time_column: each row's time: rows of one time are alike, which makes intervals wider.
     :param importance: how much the model relies on each feature: as it says itself (``native``), by shuffling
         columns (``permutation``), by whichever of the two can be had (``auto``), or unasked (``none``).
+    :param functions: gates of the user's own, ``package.module:name``, that are called with the evidence.
+    :param latency_rows: rows that both models are asked one by one; 0: latency is not measured.
     :param prediction_noise: what training has seen of how the model's answers differ from time to time.
     """
 
@@ -55,6 +55,8 @@ class Config:
     confidence: float | None = None
     time_column: str | None = None
     importance: Literal["auto", "permutation", "native", "none"] = "auto"
+    functions: tuple[str, ...] = ()
+    latency_rows: int = ROWS
     prediction_noise: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -80,35 +82,29 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
         )
     with tracking(ctx.env) as client:
         with ctx.phase("candidate"):
-            model, candidate = _candidate(config, holdout)
-        scores = _scores(config, holdout, candidate)
-        _log_metrics(client, ctx, scores.metrics)
-        champion_version, champion_answer, champion_error = _champion(config, ctx, holdout)
+            candidate = contest.candidate(config.candidate_uri, config.features, holdout.rows)
+        champion, champion_error = _champion(config, ctx, holdout)
+        with ctx.phase("latency"):
+            costs = contest.costs(candidate, champion, holdout.rows, singles=config.latency_rows)
         with ctx.phase("importance"):
-            importance, importance_error = _importance(config, ctx, holdout, model, candidate)
-    champion = None if champion_answer is None else _scores(config, holdout, champion_answer)
-    with ctx.phase("intervals"):
-        evaluation = Evaluation(
-            holdout_sha256=config.holdout_sha256,
-            rows=len(holdout),
-            candidate=scores,
-            champion=champion,
-            champion_version=champion_version,
-            differences=_differences(config, ctx, holdout, candidate, champion_answer),
-            intervals=_intervals(config, ctx, holdout, candidate),
-        )
+            importance, importance_error = _importance(config, ctx, holdout, candidate)
+        evaluation = _compared(config, ctx, holdout, candidate, champion, costs)
+        _log_metrics(client, ctx, evaluation.candidate.metrics)
+        with ctx.phase("functions"):
+            functions = _functions(config, holdout, evaluation, candidate, champion)
+    evaluation = replace(evaluation, functions=functions)
     with ctx.phase("calibration"):
-        calibration = _calibration(config, ctx, holdout, candidate)
+        calibration = _calibration(config, ctx, holdout, candidate.answer)
     return {
         "evaluation_uri": ctx.write_output("evaluation", "evaluation.json", pretty(evaluation)),
         "holdout_sha256": config.holdout_sha256,
         "rows": len(holdout),
-        "metrics": to_wire(scores.metrics),
-        "champion_version": champion_version,
-        "champion_metrics": None if champion is None else to_wire(champion.metrics),
+        "metrics": to_wire(evaluation.candidate.metrics),
+        "champion_version": evaluation.champion_version,
+        "champion_metrics": evaluation.champion and to_wire(evaluation.champion.metrics),
         "champion_error": champion_error,
         "prediction_profile_uri": ctx.write_output(
-            "prediction_profile", "prediction_profile.json", _prediction_profile(config, candidate)
+            "prediction_profile", "prediction_profile.json", _prediction_profile(config, candidate.answer)
         ),
         "calibration_uri": ctx.write_output("calibration", "calibration.json", pretty(calibration)),
         "importance_uri": importance
@@ -117,108 +113,57 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
     }
 
 
-def _candidate(config: Config, holdout: HeldOut) -> tuple[KeptModel, Answer]:
-    from mlretrain.runtime.models import load
-
-    try:
-        model = load(config.candidate_uri, config.features)
-        return model, model.ask(holdout.rows)
-    except Exception as error:
-        if is_away(error):
-            raise
-        raise InvalidInput(
-            "the candidate cannot be loaded or cannot predict on the holdout",
-            where=config.candidate_uri,
-            found=_describe(error),
-        ) from error
-
-
-def _champion(
-    config: Config, ctx: StepContext, holdout: HeldOut
-) -> tuple[str | None, Answer | None, str | None]:
-    """Version, answer, and why there is no answer."""
-    from mlretrain.runtime.models import ask
-
+def _champion(config: Config, ctx: StepContext, holdout: HeldOut) -> tuple[Contender | None, str | None]:
+    """The champion, and why it has no answer if there is one at all."""
     frozen: Mapping[str, Any] | None = ctx.request.frozen.get("champion")
     if not frozen:
-        return None, None, None
-    version = str(frozen["version"])
-    try:
-        with ctx.phase("champion"):
-            return version, ask(str(frozen["model_uri"]), holdout.rows, config.features), None
-    except Exception as error:
-        if is_away(error):
-            raise
-        why = f"champion v{version} could not be scored: {_describe(error)}"
-        print(why, flush=True)  # noqa: T201 - the job's log
-        return version, None, why
+        return None, None
+    with ctx.phase("champion"):
+        return contest.champion(
+            str(frozen["version"]), str(frozen["model_uri"]), config.features, holdout.rows
+        )
 
 
-def _describe(error: Exception) -> str:
-    """In one line, without the rows that MLflow puts before what is wrong with them."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text.rpartition(' Error: ')[2][:300]}"
-
-
-def _scores(config: Config, holdout: HeldOut, answer: Answer) -> Scores:
-    from mlretrain.scoring import score, slice_rows
-
-    slices = {}
-    for column in config.slices:
-        masks = slice_rows(holdout.rows[column].tolist(), SLICES)
-        slices[column] = {
-            value: SliceScores(
-                n=int(mask.sum()),
-                metrics=score(config.metrics, holdout.truth[mask], answer.predictions.of(mask)),
-            )
-            for value, mask in masks.items()
-        }
-    return Scores(
-        holdout_sha256=config.holdout_sha256,
-        metrics=score(config.metrics, holdout.truth, answer.predictions),
-        slices=slices,
+def _compared(
+    config: Config,
+    ctx: StepContext,
+    holdout: HeldOut,
+    candidate: Contender,
+    champion: Contender | None,
+    costs: Mapping[str, Mapping[str, float]],
+) -> Evaluation:
+    frozen: Mapping[str, Any] | None = ctx.request.frozen.get("champion")
+    comparison = Comparison(
+        holdout=holdout,
+        sha256=config.holdout_sha256,
+        champion_version=str(frozen["version"]) if frozen else None,
+        metrics=config.metrics,
+        slices=config.slices,
+        confidence=config.confidence,
+        seed=ctx.request.seed,
     )
+    rival = None if champion is None else champion.answer.predictions
+    with ctx.phase("intervals"):
+        return comparison.of(candidate.answer.predictions, rival, costs)
 
 
-def _differences(
-    config: Config, ctx: StepContext, holdout: HeldOut, candidate: Answer, champion: Answer | None
-) -> dict[str, Interval]:
-    from mlretrain.intervals import difference_interval
+def _functions(
+    config: Config,
+    holdout: HeldOut,
+    evaluation: Evaluation,
+    candidate: Contender,
+    champion: Contender | None,
+) -> dict[str, FunctionResult]:
+    from mlretrain.gates.function import Evidence, ask
 
-    if champion is None or config.confidence is None:
-        return {}
-    intervals = {}
-    for metric in config.metrics:
-        estimate, low, high = difference_interval(
-            metric,
-            holdout.truth,
-            candidate.predictions,
-            champion.predictions,
-            confidence=config.confidence,
-            seed=ctx.request.seed,
-            blocks=holdout.blocks,
-        )
-        intervals[metric] = Interval(estimate=estimate, low=low, high=high, confidence=config.confidence)
-    return intervals
-
-
-def _intervals(config: Config, ctx: StepContext, holdout: HeldOut, candidate: Answer) -> dict[str, Interval]:
-    """Of the candidate's own scores: what its performance is compared with once it serves."""
-    from mlretrain.intervals import score_interval
-
-    confidence = config.confidence or CONFIDENCE
-    intervals = {}
-    for metric in config.metrics:
-        estimate, low, high = score_interval(
-            metric,
-            holdout.truth,
-            candidate.predictions,
-            confidence=confidence,
-            seed=ctx.request.seed,
-            blocks=holdout.blocks,
-        )
-        intervals[metric] = Interval(estimate=estimate, low=low, high=high, confidence=confidence)
-    return intervals
+    evidence = Evidence(
+        evaluation=evaluation,
+        rows=holdout.rows,
+        target=config.target,
+        candidate=candidate.answer.predictions,
+        champion=champion.answer.predictions if champion else None,
+    )
+    return {name: ask(name, evidence, fatal=is_away) for name in config.functions}
 
 
 def _calibration(config: Config, ctx: StepContext, holdout: HeldOut, candidate: Answer) -> Calibration:
@@ -234,13 +179,14 @@ def _calibration(config: Config, ctx: StepContext, holdout: HeldOut, candidate: 
 
 
 def _importance(
-    config: Config, ctx: StepContext, holdout: HeldOut, model: KeptModel, candidate: Answer
+    config: Config, ctx: StepContext, holdout: HeldOut, candidate: Contender
 ) -> tuple[Importance | None, str | None]:
     """What each feature is worth to the candidate, or why that is not known."""
     from mlretrain.importance import native, permutation
 
     if config.importance == "none":
         return None, None
+    model, answer = candidate.model, candidate.answer
     inputs = model.inputs(holdout.rows)
     found = native(model.raw, inputs) if config.importance in ("auto", "native") else None
     if found is not None or config.importance == "native":
@@ -251,15 +197,15 @@ def _importance(
             inputs,
             holdout.truth,
             list(inputs.columns),
-            metric="log_loss" if candidate.predictions.probabilities is not None else config.metrics[0],
+            metric="log_loss" if answer.predictions.probabilities is not None else config.metrics[0],
             seed=ctx.request.seed,
         ), None
     except Exception as error:
         if is_away(error):
             raise
-        why = f"the features' importance could not be measured: {_describe(error)}"
-        print(why, flush=True)  # noqa: T201 - the job's log
-        return None, why
+        return None, contest.report(
+            f"the features' importance could not be measured: {contest.describe(error)}"
+        )
 
 
 def _log_metrics(client: MlflowClient, ctx: StepContext, metrics: Mapping[str, float]) -> None:
@@ -268,15 +214,14 @@ def _log_metrics(client: MlflowClient, ctx: StepContext, metrics: Mapping[str, f
 
     from mlflow.entities import Metric
 
-    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    named = {name if name in COSTS else METRIC_PREFIX + name: value for name, value in metrics.items()}
+    finite = {name: value for name, value in named.items() if math.isfinite(value)}
     for name, value in finite.items():
-        ctx.log_metric(METRIC_PREFIX + name, value)
+        ctx.log_metric(name, value)
     run_id = ctx.request.frozen.get(RUN_FACT)
     if isinstance(run_id, str) and finite:
         now = int(time.time() * 1000)
-        client.log_batch(
-            run_id, metrics=[Metric(METRIC_PREFIX + name, value, now, 0) for name, value in finite.items()]
-        )
+        client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in finite.items()])
 
 
 def _prediction_profile(config: Config, answer: Answer) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlretrain.latency import ROWS
 from mlretrain.ports import CHAMPION
 from mlretrain.runtime.contract import StepRequest
 from mlretrain_provider.links import MLflowRunLink
@@ -75,6 +76,8 @@ class TrainModelOperator(RecipeOperator):
 class EvaluateModelOperator(StepOperator):
     """Score the candidate, and the champion beside it, on the frozen holdout.
 
+    Measured besides the metrics are latency (one row at a time) and size of both models.
+
     Returns ``{evaluation_uri, holdout_sha256, metrics, champion_version, champion_metrics,
     prediction_profile_uri, calibration_uri, importance_uri}``.
     The champion is the one of the first request: who it is does not change when the task is cleared.
@@ -86,6 +89,10 @@ class EvaluateModelOperator(StepOperator):
     :param confidence: level of the interval around the improvement over the champion, such as 0.95.
     :param importance: how to tell what each feature is worth to the candidate: ``native``, by the model
         itself; ``permutation``, by shuffling columns; ``auto``, by whichever can be had; or ``none``.
+    :param functions: the gates that are functions, ``package.module:name``: the job asks them, with the rows
+        and both models' predictions (:class:`mlretrain.gates.function.Evidence`).
+    :param latency_rows: how many rows both models are asked one by one, to measure their latency; 100 are
+        needed for its 99th percentile, 20 for its 95th, and 0 measures none.
     """
 
     step = "evaluate"
@@ -98,6 +105,8 @@ class EvaluateModelOperator(StepOperator):
         "slices",
         "confidence",
         "importance",
+        "functions",
+        "latency_rows",
     )
     operator_extra_links = (MLflowRunLink(),)
 
@@ -110,6 +119,8 @@ class EvaluateModelOperator(StepOperator):
         slices: Sequence[str] = (),
         confidence: float | None = None,
         importance: str = "auto",
+        functions: Sequence[str] = (),
+        latency_rows: int = ROWS,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -119,6 +130,8 @@ class EvaluateModelOperator(StepOperator):
         self.slices = slices
         self.confidence = confidence
         self.importance = importance
+        self.functions = functions
+        self.latency_rows = latency_rows
 
     def config(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         return {
@@ -132,6 +145,8 @@ class EvaluateModelOperator(StepOperator):
             "confidence": self.confidence,
             "time_column": self.training.get("time_column"),
             "importance": self.importance,
+            "functions": list(self.functions),
+            "latency_rows": int(self.latency_rows),
             "prediction_noise": self.training.get("prediction_noise") or {},
         }
 

@@ -163,3 +163,14 @@ def test_rows_are_scored_in_blocks_of_the_datas_own_time(world: Any, dag: DAG) -
     run.run("evaluate")
     config = request(world, 1).config
     assert (config["time_column"], config["importance"]) == ("at", "auto")
+
+
+def test_the_job_is_told_what_gates_ask_of_it(world: Any, dag: DAG) -> None:
+    evaluate: Any = dag.get_task("evaluate")
+    assert evaluate.latency_rows == 200
+    evaluate.functions, evaluate.latency_rows = ["code.gates:check"], "100"
+    run = DagRunHarness(dag)
+    run.run("train")
+    run.run("evaluate")
+    config = request(world, 1).config
+    assert (config["functions"], config["latency_rows"]) == (["code.gates:check"], 100)

@@ -68,6 +68,19 @@ def constant(ctx: TrainContext) -> Constant:
     return Constant()
 
 
+class Crowd(PythonModel):
+    """Answers many rows only."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> np.ndarray:
+        if len(model_input) == 1:
+            raise ValueError("one row only")
+        return np.full(len(model_input), 0.25)
+
+
+def crowd(ctx: TrainContext) -> Crowd:
+    return Crowd()
+
+
 def nothing(ctx: TrainContext) -> None:
     return None
 
