@@ -37,12 +37,14 @@ class Admin:
         metrics: ServerMetrics,
         log: PredictionLog,
         token: str | None,
+        ending: Callable[[], bool],
     ) -> None:
         self._router = router
         self._stats = stats
         self._metrics = metrics
         self._log = log
         self._token = token
+        self._ending = ending
 
     def routes(self) -> list[Route]:
         """The endpoints' places in the app."""
@@ -126,7 +128,8 @@ class Admin:
         from starlette.responses import JSONResponse
 
         waiting = self._router.restoring
-        return JSONResponse({"ready": not waiting, "restoring": waiting}, 503 if waiting else 200)
+        ready = not waiting and not self._ending()
+        return JSONResponse({"ready": ready, "restoring": waiting}, 200 if ready else 503)
 
     async def _prometheus(self, request: Request) -> Response:
         from starlette.responses import Response

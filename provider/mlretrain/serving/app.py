@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlretrain.errors import MissingExtra
+from mlretrain.ports import Traffic
 from mlretrain.serving.admin import Admin
 from mlretrain.serving.invocations import Invocations
 from mlretrain.serving.metrics import ServerMetrics
@@ -19,8 +20,9 @@ from mlretrain.serving.mirror import Mirror
 from mlretrain.serving.predictions import FLUSH_ROWS, FLUSH_S, PredictionLog
 from mlretrain.serving.router import Load, Router
 from mlretrain.serving.scoring import MlflowLoader
-from mlretrain.serving.state import TrafficFile
+from mlretrain.serving.state import Pinned, TrafficFile
 from mlretrain.serving.stats import StatsLog
+from mlretrain.serving.traffic import check_traffic
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -36,18 +38,25 @@ class Settings:
     :param log_dir: folder of the prediction log.
     :param state_dir: folder of the traffic in force.
     :param token: what a change of traffic must bear; ``None`` asks for nothing.
+    :param pinned: a model with versions that are served from the start and for good, the first of them every
+        request, the others standing by; then nothing is remembered in ``state_dir``.
     """
 
     tracking_uri: str
     log_dir: Path
     state_dir: Path
     token: str | None = None
+    pinned: tuple[str, tuple[str, ...]] | None = None
     flush_rows: int = FLUSH_ROWS
     flush_s: float = FLUSH_S
 
 
 def create_app(
-    settings: Settings, *, load: Load | None = None, clock: Callable[[], float] = time.time
+    settings: Settings,
+    *,
+    load: Load | None = None,
+    clock: Callable[[], float] = time.time,
+    ending: Callable[[], bool] = lambda: False,
 ) -> Starlette:
     """The server, not yet started: its lifespan restores the traffic and ends the prediction log.
 
@@ -56,6 +65,7 @@ def create_app(
 
     :param load: how to load a version; by default from MLflow's registry.
     :param clock: seconds since the epoch.
+    :param ending: whether the server has been told to stop; it is not ready then.
     """
     require()
     from starlette.applications import Starlette
@@ -70,12 +80,12 @@ def create_app(
         flush_s=settings.flush_s,
     )
     load = load or MlflowLoader(settings.tracking_uri)
-    router = Router(load, TrafficFile(settings.state_dir), metrics.traffic)
+    router = Router(load, _memory(settings), metrics.traffic)
     mirror = Mirror(router=router, stats=stats, metrics=metrics, log=log)
     invocations = Invocations(
         router=router, stats=stats, metrics=metrics, log=log, mirror=mirror, clock=clock
     )
-    admin = Admin(router=router, stats=stats, metrics=metrics, log=log, token=settings.token)
+    admin = Admin(router=router, stats=stats, metrics=metrics, log=log, token=settings.token, ending=ending)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -94,6 +104,14 @@ def create_app(
         exception_handlers=admin.exception_handlers(),
         lifespan=lifespan,
     )
+
+
+def _memory(settings: Settings) -> TrafficFile | Pinned:
+    if settings.pinned is None:
+        return TrafficFile(settings.state_dir)
+    model, versions = settings.pinned
+    weights = {**dict.fromkeys(versions, 0), versions[0]: 100}
+    return Pinned(model, check_traffic(Traffic(weights=weights)))
 
 
 def require() -> None:

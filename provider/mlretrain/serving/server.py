@@ -15,12 +15,10 @@ from pathlib import Path
 from mlretrain.errors import ConfigError
 from mlretrain.serving.admin import TOKEN_VARIABLE
 from mlretrain.serving.app import Settings, create_app, require
+from mlretrain.serving.draining import Draining
 from mlretrain.serving.predictions import FLUSH_ROWS, FLUSH_S
 
 logger = logging.getLogger(__name__)
-
-GRACE_S = 30
-"""How long requests in flight may take once the server is told to stop."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--state-dir",
         type=Path,
         default=Path("mlretrain-serve/state"),
-        help="folder of the weights in force (default: %(default)s)",
+        help="folder of the traffic in force (default: %(default)s)",
+    )
+    parser.add_argument("--model", help="with --version: the one model to serve, for good")
+    parser.add_argument(
+        "--version",
+        action="append",
+        default=[],
+        help="with --model: the version to serve from the start, as in a container; given again: one that is "
+        "loaded and gets no request. Nothing is remembered, and no other traffic can be ordered.",
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=0.0,
+        help="how long to go on answering once told to stop, not being ready any more (default: %(default)s)",
     )
     parser.add_argument(
         "--flush-rows",
@@ -67,8 +79,6 @@ def main(args: argparse.Namespace) -> int:
     :class:`~mlretrain.errors.ConfigError` if a setting cannot work.
     """
     require()
-    import uvicorn
-
     if not args.tracking_uri:
         raise ConfigError(
             "no MLflow server is named",
@@ -76,31 +86,40 @@ def main(args: argparse.Namespace) -> int:
             remedy="Pass --tracking-uri or set MLFLOW_TRACKING_URI.",
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    token = os.environ.get(TOKEN_VARIABLE) or None
+    settings = _settings(args)
     listening = listen(args.host, args.port)
     url = _url(args.host, listening.getsockname()[1])
-    if not token and args.host not in ("127.0.0.1", "::1", "localhost"):
+    open_to_all = not settings.token and args.host not in ("127.0.0.1", "::1", "localhost")
+    if open_to_all and settings.pinned is None:
         logger.warning("anyone who reaches %s may change what is served; set %s", url, TOKEN_VARIABLE)
-    app = create_app(
-        Settings(
-            tracking_uri=args.tracking_uri,
-            log_dir=args.log_dir,
-            state_dir=args.state_dir,
-            token=token,
-            flush_rows=args.flush_rows,
-            flush_s=args.flush_seconds,
-        )
-    )
+    draining = Draining(args.drain_seconds)
+    app = create_app(settings, ending=draining.begun)
     sys.stdout.write(f"mlretrain serve: {url}\n")
     sys.stdout.flush()
     logger.info("serving on %s", url)
     _ignore_repeated_signals()
     _settle()
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE_S
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+    draining.serve(app, listening)
     return 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    if bool(args.model) != bool(args.version):
+        raise ConfigError(
+            "a model and a version go together",
+            where="mlretrain serve",
+            found="--model without --version" if args.model else "--version without --model",
+            remedy="Pass both to serve one version for good, or neither.",
+        )
+    return Settings(
+        tracking_uri=args.tracking_uri,
+        log_dir=args.log_dir,
+        state_dir=args.state_dir,
+        token=os.environ.get(TOKEN_VARIABLE) or None,
+        pinned=(args.model, tuple(args.version)) if args.model else None,
+        flush_rows=args.flush_rows,
+        flush_s=args.flush_seconds,
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

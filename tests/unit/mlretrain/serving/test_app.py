@@ -19,7 +19,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from starlette.testclient import TestClient
 
 from mlretrain.data.files import find
-from mlretrain.errors import TransientError
+from mlretrain.errors import InvalidInput, TransientError
 from mlretrain.serving.app import Settings, create_app
 from mlretrain.serving.router import LoadFailed
 from mlretrain.serving.scoring import ObservedModel
@@ -95,15 +95,20 @@ Serve = Callable[..., Any]
 @pytest.fixture
 def serve(tmp_path: Path, loader: Loader) -> Serve:
     @contextmanager
-    def start(token: str | None = None) -> Iterator[TestClient]:
+    def start(
+        token: str | None = None,
+        pinned: tuple[str, tuple[str, ...]] | None = None,
+        ending: Callable[[], bool] = lambda: False,
+    ) -> Iterator[TestClient]:
         settings = Settings(
             tracking_uri="http://registry",
             log_dir=tmp_path / "log",
             state_dir=tmp_path / "state",
             token=token,
+            pinned=pinned,
             flush_s=3600,
         )
-        app = create_app(settings, load=loader, clock=NOON.timestamp)
+        app = create_app(settings, load=loader, clock=NOON.timestamp, ending=ending)
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client
 
@@ -364,6 +369,41 @@ def test_an_order_that_comes_too_late_is_a_conflict(serve: Serve) -> None:
         assert answer.status_code == 409
         assert "later than 5" in answer.json()["error"]
         assert client.get("/models/m").json()["weights"] == {"7": 100}
+
+
+def test_what_is_pinned_is_served_once_loaded_and_nothing_else_ever(
+    serve: Serve, loader: Loader, tmp_path: Path
+) -> None:
+    loader.gate = threading.Event()
+    with serve(pinned=("m", ("7", "6"))) as client:
+        assert client.get("/ready").status_code == 503
+        loader.gate.set()
+        while client.get("/ready").status_code != 200:
+            pass
+        assert ask(client).headers["x-model-version"] == "7"
+        refused = client.put("/models/m/traffic", json={"weights": {"8": 100}})
+        assert refused.status_code == 400
+        assert "what it was started with" in refused.json()["error"]
+        found = client.get("/models/m").json()
+        assert (found["weights"], found["loaded"]) == ({"6": 0, "7": 100}, ["6", "7"])
+
+    assert not (tmp_path / "state").exists()
+
+
+def test_what_is_pinned_and_no_version_is_said(serve: Serve) -> None:
+    with pytest.raises(InvalidInput, match="this is no traffic"), serve(pinned=("m", ("champion",))):
+        pass
+
+
+def test_a_server_that_was_told_to_stop_answers_and_is_not_ready(serve: Serve) -> None:
+    told: list[int] = []
+    with serve(ending=lambda: bool(told)) as client:
+        client.put("/models/m/traffic", json={"weights": {"7": 100}})
+        assert client.get("/ready").status_code == 200
+        told.append(1)
+
+        assert client.get("/ready").json() == {"ready": False, "restoring": {}}
+        assert ask(client).status_code == 200
 
 
 SHADOW = {"weights": {"7": 100}, "mirrored": {"8": 50}}

@@ -29,6 +29,12 @@ def test_no_registry_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
         main(arguments())
 
 
+@pytest.mark.parametrize("given", [("--model", "late"), ("--version", "7")])
+def test_a_pinned_version_needs_its_model(given: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="a model and a version go together"):
+        main(arguments("--tracking-uri", "http://mlflow:5000", *given))
+
+
 def test_a_taken_port_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
