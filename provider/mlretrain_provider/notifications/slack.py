@@ -13,7 +13,7 @@ from mlretrain_provider.notifications.base import MlretrainNotifier, Notice
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.sdk import BaseNotifier
+    from airflow.sdk import BaseNotifier, Connection
 
 WEBHOOK = "slackwebhook"
 ANSWER_S = 10
@@ -26,7 +26,8 @@ class SlackNotifier(MlretrainNotifier):
 
     :param conn_id: a connection of type ``slack`` (password = bot token, ``xoxb-…``) or ``slackwebhook``
         (password = the web hook's URL, or its secret part).
-    :param channel: where to post; a web hook has a channel of its own.
+    :param channel: where to post; none: the ``channel`` in the connection's extra. A web hook has one of its
+        own.
     :param on: the events to tell of; none: all of them.
     """
 
@@ -46,7 +47,7 @@ class SlackNotifier(MlretrainNotifier):
 
     def send(self, notice: Notice) -> None:
         found = connection(self.conn_id, conn_type="slack", example="--conn-password xoxb-…")
-        notifier = self._notifier(found.conn_type, message(notice))
+        notifier = self._notifier(found, message(notice))
         failures = _failures()
         try:
             # Not by calling it, which would render the text as a template: people wrote parts of it.
@@ -54,25 +55,26 @@ class SlackNotifier(MlretrainNotifier):
         except failures as error:
             raise self._problem(error) from None
 
-    def _notifier(self, conn_type: str | None, text: str) -> BaseNotifier:
+    def _notifier(self, found: Connection, text: str) -> BaseNotifier:
         try:
             from airflow.providers.slack.notifications import slack, slack_webhook
         except ModuleNotFoundError:
             raise MissingExtra.of("apache-airflow-providers-slack", "slack") from None
-        if conn_type == WEBHOOK:
+        if found.conn_type == WEBHOOK:
             return slack_webhook.SlackWebhookNotifier(
                 slack_webhook_conn_id=self.conn_id, text=text, timeout=ANSWER_S, unfurl_links=False
             )
-        if not self.channel:
+        channel = self.channel or found.extra_dejson.get("channel")
+        if not channel:
             raise ConfigError(
                 "a Slack message needs a channel",
                 where=f"connection {self.conn_id}",
-                remedy=f"Say channel: '#…', or use a connection of type {WEBHOOK}, which has one.",
+                remedy="Say channel: '#…', or put it into the connection's extra.",
             )
         return slack.SlackNotifier(
             slack_conn_id=self.conn_id,
             text=text,
-            channel=self.channel,
+            channel=channel,
             timeout=ANSWER_S,
             unfurl_links=False,
         )

@@ -56,6 +56,18 @@ def test_a_web_hook_needs_no_channel(slack: FakeHttpServer, notice: Notice) -> N
     assert json.loads(asked.body)["text"].startswith("*flights v7 promoted")
 
 
+def test_a_connection_may_have_a_channel(
+    slack: FakeHttpServer, notice: Notice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"base_url": f"{slack.uri}/api/", "channel": "#from-the-connection"}
+    api = {"conn_type": "slack", "password": TOKEN, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_API", json.dumps(api))
+
+    SlackNotifier(conn_id="api").send(notice)
+
+    assert json.loads(slack.asked[0].body)["channel"] == "#from-the-connection"
+
+
 def test_an_api_connection_needs_a_channel(slack: FakeHttpServer, notice: Notice) -> None:
     with pytest.raises(ConfigError, match="connection api: a Slack message needs a channel"):
         SlackNotifier(conn_id="api").send(notice)
