@@ -25,38 +25,39 @@ from mlretrain.ledger import EventKind, LedgerEvent
 Event = LedgerEvent | None
 
 
-def unmet(policies: Iterable[Policy], events: Sequence[LedgerEvent]) -> list[Violation]:
-    """What is demanded and the run has not shown; to be empty before it makes a champion.
+def unmet(policies: Iterable[Policy], events: Sequence[LedgerEvent], *, version: str) -> list[Violation]:
+    """What is demanded and the run has not shown of a version; to be empty before it is the champion.
 
     :param events: those of the run, in order.
     """
-    terms, gated = conduct(events), _last(events, "gated")
-    return [each for policy in policies for each in violations(_due(policy, gated), terms)]
+    own = _about(events, version)
+    return _held_against(policies, conduct(own), own)
 
 
 def unmet_before_traffic(
-    policies: Iterable[Policy], events: Sequence[LedgerEvent], *, strategy: Strategy, share: int
+    policies: Iterable[Policy],
+    events: Sequence[LedgerEvent],
+    *,
+    version: str,
+    strategy: str,
+    share: int,
 ) -> list[Violation]:
-    """What is to be there before a candidate gets any traffic: all but the rollout that is about to begin.
+    """What is to be there before a version gets any traffic: all but the rollout that is about to begin.
 
-    :param share: of the traffic, in percent, that it is about to answer; 0 for copies or none.
+    :param share: of the requests, in percent, that it is about to answer; 0 for copies or none.
     """
-    gated = _last(events, "gated")
-    shown = conduct(events)
-    terms = replace(shown, strategy=strategy, stages=shown.stages or (share,))
+    own = _about(events, version)
+    shown = conduct(own)
+    terms = replace(shown, strategy=_known(strategy), stages=shown.stages or (share,))
     begins = (("deploy", "strategy"), ("deploy", "stages", 0, "traffic"))
-    return [
-        each
-        for policy in policies
-        for each in violations(_due(policy, gated), terms)
-        if each.path[0] == "promote" or each.path in begins
-    ]
+    found = _held_against(policies, terms, own)
+    return [each for each in found if each.path[0] == "promote" or each.path in begins]
 
 
 def conduct(events: Sequence[LedgerEvent]) -> Terms:
     """The terms that a run has kept.
 
-    Read of the events' evidence: ``gated``: ``gates``; ``tested``: ``smoke_test``; ``approved``: ``asked``
+    Read of the events' evidence: ``gated``: ``gates``; ``tested``: ``environment``; ``approved``: ``asked``
     and ``timed_out``; ``shifted``: ``strategy``; ``observed``: ``guards``. What is not there is not shown.
     """
     gated = _last(events, "gated")
@@ -72,7 +73,28 @@ def conduct(events: Sequence[LedgerEvent]) -> Terms:
     )
 
 
-def _due(policy: Policy, gated: Event) -> Policy:
+def _about(events: Sequence[LedgerEvent], version: str) -> tuple[LedgerEvent, ...]:
+    return tuple(event for event in events if event.version == version)
+
+
+def _held_against(policies: Iterable[Policy], terms: Terms, events: Sequence[LedgerEvent]) -> list[Violation]:
+    gated, first = _last(events, "gated"), _is_first(events)
+    shown = {
+        "promote.mode": f"the verdict {gated.outcome}" if gated else "no verdict of the gates",
+        "promote.smoke_test": "no such test that was passed",
+        "promote.approval.required": "no approval",
+    }
+    found = [each for policy in policies for each in violations(_due(policy, gated, first=first), terms)]
+    return [replace(each, found=shown.get(each.dotted, each.found)) for each in found]
+
+
+def _is_first(events: Sequence[LedgerEvent]) -> bool:
+    """Whether there was no champion when the version was judged, or if it was not, when it got traffic."""
+    seen = _last(events, "gated") or _last(events, "shifted")
+    return seen is not None and seen.previous is None
+
+
+def _due(policy: Policy, gated: Event, *, first: bool) -> Policy:
     """The policy without what this candidate is spared.
 
     An approval on a condition that does not hold; and stages while there is no champion who could answer the
@@ -81,7 +103,7 @@ def _due(policy: Policy, gated: Event) -> Policy:
     require = policy.require
     if require.approval and gated and not why_asked(require.approval.required, gated.evidence):
         require = replace(require, approval=None)
-    if gated is not None and gated.previous is None:
+    if first:
         require = replace(require, stages=(), first_stage_at_most=None)
     return replace(policy, require=require)
 
@@ -89,7 +111,7 @@ def _due(policy: Policy, gated: Event) -> Policy:
 def _smoke_test(tested: Event) -> SmokeTest:
     if tested is None or tested.outcome != "passed":
         return "none"
-    kind = tested.evidence.get("smoke_test")
+    kind = tested.evidence.get("environment")
     return cast("SmokeTest", kind) if kind in get_args(SmokeTest) else "none"
 
 
@@ -111,11 +133,16 @@ def _strategy(events: Sequence[LedgerEvent]) -> Strategy:
     shifts = [event for event in events if event.kind == "shifted" and "strategy" in event.evidence]
     named = shifts[0].evidence["strategy"] if shifts else "direct"
     served = [_share(event) for event in shifts if _share(event)]
-    if named not in get_args(Strategy) or (named == "shadow" and served):
+    if named == "shadow" and served:
         return "direct"
     if named == "canary" and served[:1] == [100] and shifts[0].previous is not None:
         return "direct"
-    return cast("Strategy", named)
+    return _known(named)
+
+
+def _known(strategy: str) -> Strategy:
+    """A strategy of our own; any other one may do whatever it likes."""
+    return cast("Strategy", strategy) if strategy in get_args(Strategy) else "direct"
 
 
 def _stages(events: Sequence[LedgerEvent]) -> tuple[int, ...]:

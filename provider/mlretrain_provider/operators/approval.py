@@ -13,9 +13,18 @@ from airflow.sdk.execution_time.hitl import HITLUser
 
 from mlretrain import approval, wire
 from mlretrain.errors import InvalidInput
-from mlretrain.governance import Needed, Reason, TimeoutAnswer
+from mlretrain.governance import (
+    Approval,
+    Needed,
+    Reason,
+    Require,
+    RequiredApproval,
+    Terms,
+    TimeoutAnswer,
+)
 from mlretrain.ledger import LedgerEvent
 from mlretrain_provider.failures import plain_errors
+from mlretrain_provider.governance import check_terms
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.run import RunIdentity
@@ -45,6 +54,8 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
     :param timeout_s: how long an answer is waited for; ``None``: for ever.
     :param on_timeout: what no answer means, ``reject`` or ``approve``.
     :param reason: ``required``: an answer without a reason does not count; ``optional``.
+    :param policies: the platform's policies that apply; an approval that is less than they demand is refused
+        before anybody is asked.
     :param notifiers: Airflow notifiers that are told when an answer is needed.
     """
 
@@ -57,6 +68,7 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
         "timeout_s",
         "on_timeout",
         "reason",
+        "policies",
     )
     operator_extra_links = (ModelVersionLink(),)
     ui_color = DECIDE
@@ -70,6 +82,7 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
         timeout_s: float | None = DAY_S,
         on_timeout: TimeoutAnswer = "reject",
         reason: Reason = "optional",
+        policies: Sequence[Mapping[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
         # What is asked is known when it is asked; Airflow wants a headline and options here.
@@ -80,12 +93,21 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
         self.timeout_s = timeout_s
         self.on_timeout = on_timeout
         self.reason = reason
+        self.policies = policies
+
+    def demanded(self) -> Require:
+        """What the ledger must show of it before the model gets on; of a setting still to be made, all."""
+        if self.required == "never":
+            return Require()
+        known = self.required in ("first", "when_worse")
+        return Require(approval=RequiredApproval(required=self.required if known else "always"))
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         answer = self._answered(run)
         if answer is not None:
             self.log.info("Answered already.")
             return self._end(context, answer)
+        check_terms(self, run, context, self.policies, self._terms, "promote.approval")
         gated = self._verdict(run)
         asked = approval.why_asked(self.required, gated.evidence)
         if not asked or self.settled(run):
@@ -147,6 +169,17 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
     def _links(self, version: str) -> dict[str, str]:
         url = ModelVersionLink().url(self, {"version": version})
         return {"The version in MLflow": url} if url else {}
+
+    @property
+    def _terms(self) -> Terms:
+        return Terms(
+            approval=Approval(
+                required=self.required,
+                assignees=tuple(self.assignees),
+                on_timeout=self.on_timeout,
+                reason=self.reason,
+            )
+        )
 
     @property
     def _timeout(self) -> timedelta | None:

@@ -10,8 +10,10 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mlretrain import wire
 from mlretrain.errors import ConfigError, InvalidInput, TransientError
+from mlretrain.governance import Require
 from mlretrain.ports import CHAMPION, Traffic
 from mlretrain_provider.assets import emit_champion, may_change_champion
+from mlretrain_provider.governance import check_traffic
 from mlretrain_provider.health import Health, Watch, look
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
@@ -83,6 +85,15 @@ class DeployModelOperator(PipelineOperator):
         end = self.settled(run)
         if end is not None:
             return self._result(version, end.previous, Traffic(), end.at)
+        check_traffic(
+            self,
+            run,
+            context,
+            self.policies,
+            version=version,
+            strategy=self.strategy,
+            share=weight if self.mode == SERVE else 0,
+        )
         rollout = self.rollout(run, self.serving)
         gated = self.recorded(run, "gated")
         champion = gated.previous if gated else rollout.adopt().champion
@@ -189,6 +200,11 @@ class CanaryGateOperator(PipelineOperator):
         self.predictions = predictions
         self.observation = observation
 
+    def demanded(self) -> Require:
+        """What the ledger must show of it before the model gets on: its stage, as far as the DAG says it."""
+        weight = str(getattr(getattr(self.shift, "operator", None), "weight", ""))
+        return Require(stages=(int(weight),)) if weight.isdigit() and int(weight) else Require()
+
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         version = version_number(self.shift)
         end = self.settled(run)
@@ -234,7 +250,11 @@ class CanaryGateOperator(PipelineOperator):
             previous=self.shift.get("champion"),
             outcome=f"{verdict}-{stage}",
             reason=str(seen["reason"]),
-            evidence={"stats": seen.get("stats") or {}, "since": self.shift.get("since")},
+            evidence={
+                "stats": seen.get("stats") or {},
+                "since": self.shift.get("since"),
+                "guards": [dict(guard) for guard in self.guards],
+            },
         )
 
 

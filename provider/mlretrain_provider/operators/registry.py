@@ -9,8 +9,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from mlretrain import wire
 from mlretrain.gates.promotion import Evaluation, Gate, PromotionVerdict, judge
+from mlretrain.gates.worse import worse
+from mlretrain.governance import Require, Terms
 from mlretrain.ports import CHALLENGER, ModelVersion
 from mlretrain_provider.assets import emit_champion, may_change_champion
+from mlretrain_provider.governance import check_promotion, check_terms
 from mlretrain_provider.links import MLflowRunLink, ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.recipe import run_tags
@@ -104,18 +107,20 @@ class RegisterModelOperator(PipelineOperator):
 class PromotionGateOperator(PipelineOperator):
     """Judge the candidate by the gates; a rejection succeeds and skips the rest of the run.
 
-    Returns ``{verdict, outcome, reason, checks_uri, champion_version}``, ``outcome`` being ``promote``,
-    ``reject`` or ``dry_run``. Gates fail closed. Idempotent: it only records, and clearing it judges again by
+    Returns ``{verdict, outcome, reason, checks_uri, champion_version, gates, worse}``, ``outcome`` being
+    ``promote``, ``reject`` or ``dry_run``, ``worse`` a clause for everything in which the candidate is worse
+    than the champion. Gates fail closed. Idempotent: it only records, and clearing it judges again by
     the gates of now; once the run has ended, the recorded verdict is returned.
 
     :param evaluation: what :class:`EvaluateModelOperator` returned.
     :param gates: each ``{metric, min?, max?, versus?, min_improvement?, confidence?, slices?, max_drop?}``.
     :param mode: ``enforce``, or ``dry_run``: judge, record, promote nothing. A run whose conf or form says
         ``dry_run`` is one whatever the mode.
+    :param policies: the platform's policies that apply; gates that are less than they demand are refused.
     """
 
     inherits_from_skipmixin = True
-    template_fields = (*PipelineOperator.template_fields, "evaluation", "gates", "mode")
+    template_fields = (*PipelineOperator.template_fields, "evaluation", "gates", "mode", "policies")
     ui_color = DECIDE
 
     def __init__(
@@ -124,14 +129,22 @@ class PromotionGateOperator(PipelineOperator):
         evaluation: Upstream,
         gates: Sequence[Mapping[str, Any]] = (),
         mode: str = "enforce",
+        policies: Sequence[Mapping[str, Any]] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.evaluation = evaluation
         self.gates = gates
         self.mode = mode
+        self.policies = policies
+
+    def demanded(self) -> Require:
+        """What the ledger must show of it before the model gets on."""
+        return Require(mode="enforce")
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
+        terms = Terms(gates=tuple(dict(gate) for gate in self.gates))
+        check_terms(self, run, context, self.policies, terms, "promote.gates")
         gated = self.recorded(run, "gated")
         result = dict(gated.evidence) if self.settled(run) and gated is not None else self._judge(run)
         if result["outcome"] == "promote":
@@ -140,7 +153,8 @@ class PromotionGateOperator(PipelineOperator):
 
     def _judge(self, run: RunIdentity) -> dict[str, Any]:
         evaluation = wire.from_wire(Evaluation, self.read_json(self.evaluation["evaluation_uri"]))
-        verdict = judge(tuple(wire.from_wire(Gate, dict(gate)) for gate in self.gates), evaluation)
+        gates = tuple(wire.from_wire(Gate, dict(gate)) for gate in self.gates)
+        verdict = judge(gates, evaluation)
         path = f"{self.folder(run, self.task_id)}/verdict.json"
         self.store.write(path, wire.pretty(verdict))
         for line in _table(verdict):
@@ -153,6 +167,8 @@ class PromotionGateOperator(PipelineOperator):
             "reason": verdict.reason,
             "checks_uri": self.artifact_uri(path),
             "champion_version": evaluation.champion_version,
+            "gates": [dict(gate) for gate in self.gates],
+            "worse": list(worse(gates, evaluation)),
         }
         registered = self.recorded(run, "registered")
         self.append(
@@ -188,11 +204,12 @@ class PromoteModelOperator(PipelineOperator):
 
     Returns ``{name, version, previous}``. Idempotent: what the ledger says is made so, however often and
     after whatever crash; in a run that has ended, nothing else is touched. A candidate that was judged beside
-    another champion than the present one is refused.
+    another champion than the present one is refused, and so is one whose run's ledger does not show what the
+    policies demand, and what the tasks before this one are there for.
 
     :param version: what :class:`RegisterModelOperator` returned, or a version number.
     :param serving: where models are served, ``{target, conn_id, …}``; none: nowhere.
-    :param policies: the platform's policies that apply; what they demand must stand in the run's ledger.
+    :param policies: the platform's policies that apply; see :mod:`mlretrain_provider.governance`.
     """
 
     template_fields = (*PipelineOperator.template_fields, "version", "serving", "policies")
@@ -219,6 +236,8 @@ class PromoteModelOperator(PipelineOperator):
         end = self.settled(run)
         if end is not None and end.kind != "promoted":
             return {"name": self.pipeline, "version": end.version, "previous": end.previous}
+        if not self.recorded(run, "promoted"):
+            check_promotion(self, run, context, self.policies, version=version)
         gated = self.recorded(run, "gated")
         champion = gated.previous if gated else rollout.adopt().champion
         promoted, new = rollout.promote(

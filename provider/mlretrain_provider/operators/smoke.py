@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlretrain import wire
 from mlretrain.errors import NotFound, UnmetRequirements
+from mlretrain.governance import Require
 from mlretrain.runtime.fingerprint import MODEL_TAG, SIGNATURE_TAG
 from mlretrain.verdict import Check
 from mlretrain_provider.links import ModelVersionLink
@@ -67,6 +68,10 @@ class SmokeTestOperator(StepOperator):
         self.version = version
         self.mode = mode
         self.tolerance = tolerance
+
+    def demanded(self) -> Require:
+        """What the ledger must show of it before the model gets on."""
+        return Require(smoke_test="job")
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         tested = self.recorded(run, "tested") if self.settled(run) else None

@@ -92,6 +92,14 @@ def serve(world: Any, version: str, **stats: Any) -> None:
     world.target.stats[version] = VersionStats(**stats)
 
 
+def pass_the_stage(world: Any, run: DagRunHarness, version: str = "2") -> None:
+    """All that is before the promotion."""
+    for task in ("register", "promotion_gate", "shift_10"):
+        run.run(task)
+    serve(world, version, requests=100)
+    assert run.run("decide_10").state == "success"
+
+
 def state_of(world: Any) -> dict[str, Any]:
     """All that a repetition must not change."""
     return {
@@ -232,8 +240,7 @@ def test_a_crash_anywhere_in_the_promotion_is_mended_by_running_it_again(
 ) -> None:
     champion = world.promote()
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
-    run.run("register")
-    run.run("promotion_gate")
+    pass_the_stage(world, run)
     operator = type(world.target if crash == "apply" else world.registry)
 
     def broken(*args: Any, **kwargs: Any) -> None:
@@ -250,8 +257,7 @@ def test_a_crash_anywhere_in_the_promotion_is_mended_by_running_it_again(
 def test_a_candidate_judged_beside_another_champion_is_refused(world: Any) -> None:
     first = world.promote("mlflow-run-0")
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion=first)))
-    run.run("register")
-    run.run("promotion_gate")
+    pass_the_stage(world, run)
     newer = world.promote("mlflow-run-9")
     outcome = run.run("promote", retries_left=True)
     assert outcome.state == "failed"
@@ -328,8 +334,7 @@ def test_a_promotion_that_the_ledger_knows_is_finished_by_the_record(
 ) -> None:
     champion = world.promote()
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
-    run.run("register")
-    run.run("promotion_gate")
+    pass_the_stage(world, run)
     with monkeypatch.context() as broken_world:
         broken_world.setattr(type(world.registry), "set_alias", lambda *a, **k: 1 / 0)
         assert run.run("promote").state == "failed"
@@ -345,8 +350,7 @@ def test_a_promotion_that_cannot_be_served_is_rolled_back(
 ) -> None:
     champion = world.promote()
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
-    run.run("register")
-    run.run("promotion_gate")
+    pass_the_stage(world, run)
     with monkeypatch.context() as broken_world:
         broken_world.setattr(type(world.target), "apply", refuse)
         assert run.run("promote", retries_left=True).state == "failed"
@@ -407,12 +411,9 @@ def test_a_rollout_that_another_run_has_taken_over_moves_nothing_more(world: Any
     world.promote()
     world.promote("mlflow-run-5")
     run = DagRunHarness(retrain_dag(world, evaluated(world, champion="2")))
-    for task in ("register", "promotion_gate", "shift_10"):
-        run.run(task)
+    pass_the_stage(world, run, "3")
     back = DagRunHarness(rollback_dag(world, to="v1", reason="complaints"), run_id="manual__1")
     assert back.run("roll_back").result["version"] == "1"
-    serve(world, "3", requests=100)
-    run.run("decide_10")
     outcome = run.run("promote", retries_left=True)
     assert outcome.state == "failed"
     assert "the champion has changed" in str(outcome.error)
@@ -506,3 +507,19 @@ def test_the_verdict_is_kept_with_its_checks(world: Any) -> None:
     kept = json.loads(world.store.read(path))
     assert kept["verdict"] == "promote"
     assert [check["name"] for check in kept["checks"]] == ["holdout", "roc_auc"]
+
+
+@pytest.mark.parametrize("left_out", ["promotion_gate", "decide_10"])
+def test_what_was_marked_as_success_by_hand_does_not_count(world: Any, left_out: str) -> None:
+    champion = world.promote()
+    run = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    for task in ("register", "promotion_gate", "shift_10"):
+        if task != left_out:
+            run.run(task)
+    serve(world, "2", requests=100)
+    if left_out != "decide_10":
+        run.run("decide_10")
+    outcome = run.run("promote", retries_left=True)
+    assert outcome.state == "failed"
+    assert f"task {left_out} demands" in str(outcome.error)
+    assert world.alias("champion") == champion
