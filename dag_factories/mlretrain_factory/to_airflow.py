@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import timedelta
@@ -11,12 +12,14 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TaskGroup, get_parsing_context
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 
 from mlretrain_factory.errors import SpecErrors
 from mlretrain_factory.loader import LoadResult, load_folder, load_source, pipeline_files, pipeline_name
 from mlretrain_factory.plan.build import build_plan
 from mlretrain_factory.plan.model import OUTPUT, DagPlan, Notification, SchedulePlan, TaskPlan
+from mlretrain_factory.policies import VARIABLE
 from mlretrain_provider.assets import asset_at
 from mlretrain_provider.plugins.policy import set_source
 
@@ -64,7 +67,7 @@ def load(path: str | Path, root: Path | None = None) -> list[DAG]:
     file = Path(path).absolute()
     wanted = get_parsing_context().dag_id
     try:
-        plan = build_plan(load_source(file, root=root))
+        plan = build_plan(load_source(file, _environ(), root))
     except SpecErrors as problem:
         raise problem.with_traceback(None) from None
     return [to_dag(dag, file) for dag in plan.dags if wanted in (None, dag.dag_id)]
@@ -79,9 +82,15 @@ def load_airflow_dags(namespace: MutableMapping[str, Any], folder: str | Path | 
     """
     root = Path(folder or Path(namespace["__file__"]).parent).absolute()
     wanted = get_parsing_context().dag_id
-    result = load_folder(root, files=_files_of(wanted, root) if wanted else None)
+    result = load_folder(root, _environ(), files=_files_of(wanted, root) if wanted else None)
     for dag in _dags(result, root, wanted):
         namespace[dag.dag_id] = dag
+
+
+def _environ() -> dict[str, str]:
+    """The process's environment, with the folder of policies that Airflow's configuration names."""
+    policies = conf.get("mlretrain", "policies", fallback="")
+    return {**os.environ, **({VARIABLE: policies} if policies else {})}
 
 
 def to_dag(plan: DagPlan, path: Path, code_root: str | None = None) -> DAG:
@@ -176,7 +185,7 @@ def _param(plan: DagPlan, name: str) -> Param:
 
 def _announce(plan: DagPlan, tasks: Mapping[str, BaseOperator]) -> None:
     """Tell the notifiers when people are asked, and after the last task, which knows how the run ended."""
-    callbacks: list[Any] = [_Announcement(each) for each in plan.notify]
+    callbacks: list[Any] = [_Announcement(each) for each in plan.notify if {*each.on} - {ASKED}]
     if callbacks:
         tasks["record"].on_success_callback = callbacks
         tasks["record"].on_failure_callback = callbacks

@@ -63,7 +63,7 @@ def _dag(source: PipelineSource, kind: DagKind, tasks: list[TaskPlan]) -> DagPla
         TaskPlan(
             task_id="record",
             operator="RecordRunOperator",
-            args={"kind": kind},
+            args={"kind": kind, **(serving(source) if kind != "monitor" else {})},
             upstream=_ends(tasks),
             teardown=True,
         )

@@ -51,7 +51,6 @@ def _judgement(source: PipelineSource) -> list[TaskPlan]:
     """Does it load and answer, do the gates hold, does a person agree?"""
     promote, policies = source.spec.promote, rules.policies(source)
     tests = [] if promote.smoke_test == "none" else [_smoke_test(source)]
-    tested = {"smoke_test": output("smoke_test")} if tests else {}
     gate = TaskPlan(
         task_id="promotion_gate",
         operator="PromotionGateOperator",
@@ -59,7 +58,6 @@ def _judgement(source: PipelineSource) -> list[TaskPlan]:
             "evaluation": output("evaluate"),
             "gates": rules.gates(source.spec),
             "mode": promote.mode,
-            **tested,
             **policies,
         },
         upstream=("smoke_test" if tests else "register",),
@@ -95,6 +93,7 @@ def _approval(source: PipelineSource) -> TaskPlan:
             "timeout_s": approval.timeout.total_seconds(),
             "on_timeout": approval.on_timeout,
             "reason": approval.reason,
+            **rules.policies(source),
         },
         upstream=("promotion_gate",),
     )

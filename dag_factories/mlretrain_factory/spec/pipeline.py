@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NoReturn
 
 from pydantic import Field, model_validator
 
-from mlretrain.metrics import COSTS
+from mlretrain.metrics import COSTS, LATENCY
 from mlretrain_factory.spec.data import DataSpec
 from mlretrain_factory.spec.deployment import DeploymentSpec
 from mlretrain_factory.spec.evaluation import EvaluationSpec
@@ -83,6 +83,7 @@ class PipelineSpec(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> PipelineSpec:
         self._check_gates()
+        self._check_latency()
         self._check_guards()
         if self.retrain is not None:
             self._check_retrain(self.retrain)
@@ -116,6 +117,21 @@ class PipelineSpec(Section):
         if len({gate.confidence for gate in self.promote.gates if gate.confidence is not None}) > 1:
             remedy = "Write the same `confidence` in all of them."
             raise fault("gates of different confidence", at=("promote", "gates"), remedy=remedy)
+
+    def _check_latency(self) -> None:
+        latency = self.evaluate.latency
+        if latency is None:
+            return
+        for i, gate in enumerate(self.promote.gates):
+            needed = round(1 / (1 - LATENCY.get(gate.metric or "", 0.0)))
+            if latency.rows < needed:
+                raise fault(
+                    "a latency of which so few rows say nothing",
+                    at=("promote", "gates", i, "metric"),
+                    remedy="Raise `evaluate.latency.rows`.",
+                    found=f"{latency.rows} rows",
+                    allowed=f"at least {needed}",
+                )
 
     def _check_guards(self) -> None:
         if self.deploy.predictions is not None or (self.monitor is not None and self.monitor.data.uri):

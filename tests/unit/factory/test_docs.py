@@ -14,17 +14,57 @@ from mlretrain_factory.loader import PipelineSource, load_source
 from mlretrain_factory.plan.build import build_plan
 from mlretrain_factory.spec.backend import KubernetesSpec, LocalSpec, SagemakerSpec
 from mlretrain_factory.spec.blackout import BlackoutSpec
+from mlretrain_factory.spec.deployment import DeploymentSpec, PredictionLogSpec, StageSpec
 from mlretrain_factory.spec.drift import ColumnDriftSpec, DomainDriftSpec, DriftDefaultsSpec, DriftSpec
+from mlretrain_factory.spec.gate import GateSpec
+from mlretrain_factory.spec.guard import GuardSpec
 from mlretrain_factory.spec.monitoring import MonitoringSpec, QualitySpec, WindowDataSpec
+from mlretrain_factory.spec.notification import NotificationSpec
 from mlretrain_factory.spec.performance import LabelsSpec, PerformanceSpec
+from mlretrain_factory.spec.policy import (
+    AppliesToSpec,
+    PolicySpec,
+    RequiredApprovalSpec,
+    RequireSpec,
+)
+from mlretrain_factory.spec.promotion import ApprovalSpec, PromotionSpec
 from mlretrain_factory.spec.quantity import format_duration
 from mlretrain_factory.spec.retraining import EscalationSpec, PageSpec, RetrainingSpec, WindowsSpec
+from mlretrain_factory.spec.serving import (
+    KubernetesServingSpec,
+    LocalServingSpec,
+    OtherServingSpec,
+    SagemakerServingSpec,
+)
 from mlretrain_factory.spec.stack import StackSpec
 
 DOCS = Path(__file__).parents[3] / "docs"
 GOOD = Path(__file__).parents[2] / "fixtures" / "good"
 SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
-    "stacks": (StackSpec, LocalSpec, KubernetesSpec, SagemakerSpec),
+    "stacks": (
+        StackSpec,
+        LocalSpec,
+        KubernetesSpec,
+        SagemakerSpec,
+        LocalServingSpec,
+        KubernetesServingSpec,
+        SagemakerServingSpec,
+        OtherServingSpec,
+    ),
+    "promotion": (
+        PromotionSpec,
+        GateSpec,
+        ApprovalSpec,
+        DeploymentSpec,
+        StageSpec,
+        GuardSpec,
+        PredictionLogSpec,
+        NotificationSpec,
+        PolicySpec,
+        AppliesToSpec,
+        RequireSpec,
+        RequiredApprovalSpec,
+    ),
     "monitoring": (
         MonitoringSpec,
         WindowDataSpec,
@@ -79,7 +119,7 @@ def test_the_tables_are_the_specs_own(page: str, request: pytest.FixtureRequest)
 
 
 def example(page: str) -> str:
-    [text] = re.findall(r"```yaml\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
+    text, *_ = re.findall(r"```yaml\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
     return str(text)
 
 
@@ -106,3 +146,13 @@ def test_the_example_of_a_monitor_loads(tmp_path: Path) -> None:
     monitor = build_plan(source).dag("monitor")
     assert monitor is not None
     assert "no `notify`" not in monitor.doc_md
+
+
+def test_the_example_of_a_promotion_loads(tmp_path: Path) -> None:
+    text = (GOOD / "churn.pipeline.yaml").read_text()
+    own = "".join(each for each in text.splitlines(keepends=True) if not each.startswith("evaluate:"))
+    text = own[: own.index("promote:")] + example("promotion")
+    source = churn(tmp_path, text, (GOOD / "stacks" / "local.yaml").read_text())
+    retrain = build_plan(source).dag("retrain")
+    assert retrain is not None
+    assert "Then alice or bob must approve within 1d and give a reason; no answer rejects." in retrain.doc_md

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import traceback
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from mlretrain_factory import load_airflow_dags
 from mlretrain_factory.errors import SpecErrors
+from mlretrain_factory.spec.notification import NOTIFIERS
 from mlretrain_factory.to_airflow import BrokenPipelineOperator, load
 
 pytestmark = pytest.mark.airflow
@@ -113,9 +116,44 @@ def test_groups_notifiers_and_forms() -> None:
     dags: dict[str, Any] = {dag.dag_id: dag for dag in load(GOLDEN / "everything" / "pipeline.yaml", GOLDEN)}
     retrain = dags["everything.retrain"]
     assert retrain.get_task("rollout.stage_1.observe").task_group.group_id == "rollout.stage_1"
-    assert len(retrain.get_task("record").on_success_callback) == 1
+    assert len(retrain.get_task("record").on_success_callback) == 3
     assert retrain.params.dump() == {"reason": None, "params": {}, "dry_run": False}
     assert dags["everything.monitor"].get_task("profile_window").window == 7 * 86_400
+
+
+def test_people_are_told_that_their_answer_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    dags: dict[str, Any] = {dag.dag_id: dag for dag in load(GOLDEN / "everything" / "pipeline.yaml", GOLDEN)}
+    [question] = dags["everything.retrain"].get_task("approve").notifiers
+    told: list[Any] = []
+
+    def notifier(**kwargs: Any) -> Any:
+        return lambda context: told.append((kwargs, context))
+
+    known = {"mlretrain_provider.notifications.slack:SlackNotifier": notifier}
+    monkeypatch.setattr("mlretrain_factory.to_airflow.resolve_name", known.get)
+    question({"ti": "approve"})
+    assert told == [({"conn_id": "chat", "channel": "#ml"}, {"ti": "approve"})]
+
+
+@pytest.mark.parametrize("name", NOTIFIERS)
+def test_a_notifier_by_name_is_there(name: str) -> None:
+    to = {"to": ["ml@example.com"]} if name == "email" else {}
+    assert resolve_name(NOTIFIERS[name])(conn_id="chat", **to).conn_id == "chat"
+
+
+def test_a_policy_that_airflows_configuration_names_refuses_a_pipeline(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies = tmp_path_factory.mktemp("policies")
+    policy = "version: 1\npolicy: asked\napplies_to: {pipelines: [churn]}\n"
+    (policies / "asked.yaml").write_text(f"{policy}require: {{approval: {{required: always}}}}\n")
+    monkeypatch.setenv("AIRFLOW__MLRETRAIN__POLICIES", str(policies))
+    dags = dags_of(folder)
+    assert "churn.retrain" not in dags
+    assert "policy `asked` demands approval" in dags["churn.broken"].get_task("faults").message
+    assert "fraud.retrain" in dags
+    with pytest.raises(SpecErrors, match=r"policy `asked` demands approval"):
+        load(folder / "churn.pipeline.yaml")
 
 
 def test_only_the_reason_of_a_roll_back_must_be_answered() -> None:
@@ -132,7 +170,7 @@ def test_only_the_reason_of_a_roll_back_must_be_answered() -> None:
 
 def test_a_notifier_is_loaded_when_its_event_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     dags: dict[str, Any] = {dag.dag_id: dag for dag in load(GOLDEN / "everything" / "pipeline.yaml", GOLDEN)}
-    [callback] = dags["everything.monitor"].get_task("record").on_success_callback
+    callback, *_ = dags["everything.monitor"].get_task("record").on_success_callback
     told: list[Any] = []
 
     class Notifier:
@@ -168,3 +206,15 @@ def test_only_what_waits_is_told_how_to_wait() -> None:
     for name in ("train", "tune", "rollout.stage_1.observe"):
         assert dags["everything.retrain"].get_task(name).deferrable is True
     assert dags["everything.monitor"].get_task("trigger_retrain").deferrable is False
+
+
+def test_a_pipeline_may_be_scheduled_on_another_ones_champion(folder: Path) -> None:
+    from mlretrain_provider.assets import champion_asset
+
+    file = folder / "fraud.pipeline.yaml"
+    schedule = 'schedule: {on_assets: ["x-mlretrain://churn/champion"]}\n'
+    file.write_text(re.sub(r"(?m)^schedule:.*\n", "", file.read_text()) + schedule)
+
+    timetable: Any = load(file)[0].timetable
+
+    assert list(timetable.asset_condition.objects) == [champion_asset("churn")]
