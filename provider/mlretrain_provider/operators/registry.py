@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from mlretrain import wire
-from mlretrain.gates.promotion import Evaluation, Gate, PromotionVerdict, judge
+from mlretrain.gates import evidence
+from mlretrain.gates.promotion import Evaluation, Gate, judge
 from mlretrain.gates.worse import worse
 from mlretrain.governance import Require, Terms
 from mlretrain.ports import CHALLENGER, ModelVersion
@@ -107,10 +108,11 @@ class RegisterModelOperator(PipelineOperator):
 class PromotionGateOperator(PipelineOperator):
     """Judge the candidate by the gates; a rejection succeeds and skips the rest of the run.
 
-    Returns ``{verdict, outcome, reason, checks_uri, champion_version, gates, worse}``, ``outcome`` being
-    ``promote``, ``reject`` or ``dry_run``, ``worse`` a clause for everything in which the candidate is worse
-    than the champion. Gates fail closed. Idempotent: it only records, and clearing it judges again by
-    the gates of now; once the run has ended, the recorded verdict is returned.
+    Returns ``{verdict, outcome, reason, checks_uri, evidence_uri, evidence_md, champion_version, gates,
+    worse}``: ``outcome`` is ``promote``, ``reject`` or ``dry_run``, ``evidence_md`` all checks as a small
+    table, ``worse`` a clause for everything in which the candidate is worse than the champion. Gates fail
+    closed. Idempotent: it only records, and clearing it judges again by the gates of now; once the run has
+    ended, the recorded verdict is returned.
 
     :param evaluation: what :class:`EvaluateModelOperator` returned.
     :param gates: each ``{metric, min?, max?, versus?, min_improvement?, confidence?, slices?, max_drop?}``.
@@ -157,8 +159,11 @@ class PromotionGateOperator(PipelineOperator):
         verdict = judge(gates, evaluation)
         path = f"{self.folder(run, self.task_id)}/verdict.json"
         self.store.write(path, wire.pretty(verdict))
-        for line in _table(verdict):
+        for line in evidence.text(verdict.checks):
             self.log.info("%s", line)
+        table = evidence.markdown(verdict.checks)
+        table_path = f"{self.folder(run, self.task_id)}/evidence.md"
+        self.store.write(table_path, table.encode())
         dry_run = self.mode == "dry_run" or run.dry_run
         outcome = "dry_run" if dry_run else verdict.verdict
         result = {
@@ -166,6 +171,7 @@ class PromotionGateOperator(PipelineOperator):
             "outcome": outcome,
             "reason": verdict.reason,
             "checks_uri": self.artifact_uri(path),
+            "evidence_uri": self.artifact_uri(table_path),
             "champion_version": evaluation.champion_version,
             "gates": [dict(gate) for gate in self.gates],
             "worse": list(worse(gates, evaluation)),
@@ -181,22 +187,7 @@ class PromotionGateOperator(PipelineOperator):
             evidence=result,
         )
         self.log.info("%s%s", verdict.reason, " (dry run)" if dry_run else "")
-        return result
-
-
-def _table(verdict: PromotionVerdict) -> list[str]:
-    """The evidence, one line for each check."""
-    head = ("gate", "observed", "required", "")
-    rows = [
-        (check.name, str(check.observed), str(check.required), "holds" if check.passed else "FAILS")
-        for check in verdict.checks
-    ]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)
-    ]
-    notes = [f"  {check.note}" if check.note else "" for check in verdict.checks]
-    return [lines[0], *(f"{line}{note}" for line, note in zip(lines[1:], notes, strict=True))]
+        return {**result, "evidence_md": table}
 
 
 class PromoteModelOperator(PipelineOperator):
