@@ -178,16 +178,16 @@ def container(model: str, version: str, options: ServingOptions) -> Manifest:
             remedy=f"Name a Secret with {TRACKING_VARIABLE} in `serving.env_secret`.",
         )
     pinned = ["--model", model, "--version", version, "--host", "0.0.0.0", "--port", str(options.port)]  # noqa: S104
+    # The cluster goes on sending requests until its proxies have heard that the pod ends.
+    own = ["--drain-seconds", f"{options.drain_s:g}", "--log-dir", options.log_dir]
     secret = [{"secretRef": {"name": options.env_secret}}] if options.env_secret else None
     env = {"PYTHONUNBUFFERED": "1", **options.env}
-    # Endpoints are taken out of Services while the container still answers; `sleep` is in every image.
-    drain = {"exec": {"command": ["sleep", str(math.ceil(options.drain_s))]}} if options.drain_s else None
     return given(
         {
             "name": MAIN,
             "image": options.image,
             "imagePullPolicy": options.image_pull_policy,
-            "command": [literal(each) for each in (*options.command, *pinned, "--log-dir", options.log_dir)],
+            "command": [literal(each) for each in (*options.command, *pinned, *own)],
             "env": [{"name": name, "value": literal(env[name])} for name in sorted(env)],
             "envFrom": secret,
             "ports": [{"name": "http", "containerPort": options.port, "protocol": "TCP"}],
@@ -195,7 +195,6 @@ def container(model: str, version: str, options: ServingOptions) -> Manifest:
             # The first probe comes when the server may still import; a model that loads answers /health.
             "livenessProbe": _probe("/health", period_s=10, failures=6),
             "startupProbe": _probe("/health", period_s=2, failures=math.ceil(options.ready_timeout_s / 2)),
-            "lifecycle": {"preStop": drain} if drain else None,
             "resources": resources(Resources(**options.resources), options.gpu_resource),
             "volumeMounts": [dict(each) for each in options.volume_mounts] or None,
         }

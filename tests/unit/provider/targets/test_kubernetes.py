@@ -34,7 +34,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeKubernetes:
 
 
 def target(cluster: FakeKubernetes, **options: Any) -> KubernetesTarget:
-    given = {"image": "server:3", "env_secret": "mlflow", "ready_timeout_s": 60.0} | options
+    given: dict[str, Any] = {"image": "server:3", "env_secret": "mlflow", "ready_timeout_s": 60.0} | options
     return KubernetesTarget(around=AROUND, clock=cluster.clock, **given)
 
 
@@ -58,10 +58,9 @@ def test_a_first_version_is_served_once_it_is_ready(cluster: FakeKubernetes) -> 
     assert set(cluster.kind("services")) == {"m", "m-v7"}
     (pod, _) = cluster.pods("7")
     (container,) = pod["spec"]["containers"]
-    assert container["command"][-10:-2] == [
-        *("--model", "m", "--version", "7"),
-        *("--host", "0.0.0.0", "--port", "8080"),
-    ]
+    assert " ".join(container["command"]).startswith(
+        "python -m mlretrain.serving --model m --version 7 --host 0.0.0.0 --port 8080 --drain-seconds 5"
+    )
     assert container["envFrom"] == [{"secretRef": {"name": "mlflow"}}]
 
 

@@ -1,0 +1,382 @@
+"""Versions of a real MLflow model served on a real cluster: canary, promotion and roll-back under load.
+
+Beside ``KUBECONFIG`` it needs a way from the pods to this machine: ``MLRETRAIN_TEST_EXPOSE``, a command that
+is given ports of 127.0.0.1, and ``MLRETRAIN_TEST_HOST``, the address under which pods then reach them. Pods,
+their servers, the Services and every request are real; the load comes from a pod, too. Where there is no
+Gateway or KServe controller, the API objects are real and a thread of the test plays the controller.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from mlretrain.errors import InvalidInput, Superseded, TransientError
+from mlretrain.ports import Traffic
+from mlretrain_provider.targets import Surroundings, open_target
+from tests.fixtures_kubernetes import (
+    IMAGE,
+    TestCluster,
+    cluster,  # noqa: F401
+    skip_loudly,
+    test_namespace,
+)
+from tests.fixtures_mlflow import mlflow_server
+
+pytestmark = [pytest.mark.airflow, pytest.mark.integration, pytest.mark.timeout(900)]
+
+FOLDER = Path(__file__).parent
+MODEL = "late"
+ROW = {"distance": 500.0, "delay": 12.0}
+PORT = 8080
+READY_S = 120.0
+SERVER = (sys.executable, "-P", "-m", "mlretrain.serving")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A namespace of the cluster in which models are served.
+
+    :param tracking_uri: MLflow, as this machine reaches it.
+    """
+
+    found: TestCluster
+    tracking_uri: str
+
+    def serving(self, **changes: Any) -> dict[str, Any]:
+        """A stack's ``serving:``."""
+        known = self.found.options()
+        return {
+            "target": "kubernetes",
+            "env_secret": "mlflow",
+            "command": SERVER,
+            "port": PORT,
+            "drain_s": 4.0,
+            "ready_timeout_s": READY_S,
+            **{name: known[name] for name in ("conn_id", "namespace", "image", "volumes", "volume_mounts")},
+            **changes,
+        }
+
+    def target(self, **changes: Any) -> Any:
+        """The target, as an operator opens it."""
+        around = Surroundings(pipeline=MODEL, artifacts_uri="s3://unused")
+        return open_target(self.serving(**changes), around)
+
+
+@pytest.fixture(scope="module")
+def place(
+    request: pytest.FixtureRequest,
+    cluster: TestCluster,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Place]:
+    for name in ("MLRETRAIN_TEST_EXPOSE", "MLRETRAIN_TEST_HOST"):
+        if not os.environ.get(name):
+            skip_loudly(request, f"{name} is not set: pods cannot reach the servers of this machine")
+    host = os.environ["MLRETRAIN_TEST_HOST"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", f"{host}:*,127.0.0.1:*")
+        with mlflow_server(tmp_path_factory.mktemp("mlflow")) as uri:
+            register_apart(uri)
+            port = urlsplit(uri).port
+            subprocess.run([*shlex.split(os.environ["MLRETRAIN_TEST_EXPOSE"]), str(port)], check=True)
+            seen = {"MLFLOW_TRACKING_URI": f"http://{host}:{port}"}
+            core().create_namespaced_secret(
+                cluster.namespace, {"metadata": {"name": "mlflow"}, "stringData": seen}
+            )
+            yield Place(found=cluster, tracking_uri=uri)
+
+
+def register_apart(tracking_uri: str) -> None:
+    """Run :func:`register` in a process of its own."""
+    code = "import sys; import test_kubernetes_serving as t; t.register(sys.argv[1])"
+    path = os.pathsep.join((str(FOLDER), str(FOLDER.parents[1])))
+    done = subprocess.run(
+        [sys.executable, "-c", code, tracking_uri],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def register(tracking_uri: str) -> None:
+    """Versions 1 and 2 differ in what they learnt; version 3 is not what was registered."""
+    import mlflow
+    import numpy as np
+    import pandas as pd
+    from mlflow.models import infer_signature
+    from sklearn.linear_model import LogisticRegression
+
+    from mlretrain.runtime.fingerprint import MODEL_TAG
+
+    mlflow.set_tracking_uri(tracking_uri)
+    rng = np.random.default_rng(7)
+    rows = pd.DataFrame({"distance": rng.uniform(100, 3000, 500), "delay": rng.normal(10, 20, 500)})
+    for seed in (1, 2, 3):
+        late = rows["delay"] + seed * rng.normal(0, 10, 500) > 15
+        model = LogisticRegression().fit(rows, late)
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            signature=infer_signature(rows, model.predict_proba(rows)),
+            pyfunc_predict_fn="predict_proba",
+            pip_requirements=["scikit-learn"],
+            registered_model_name=MODEL,
+        )
+    mlflow.MlflowClient().set_model_version_tag(MODEL, "3", MODEL_TAG, "0" * 64)
+
+
+def core() -> Any:
+    from kubernetes import client, config
+
+    return client.CoreV1Api(config.new_client_from_config())
+
+
+@dataclass(slots=True, kw_only=True)
+class Load:
+    """Requests from a pod, all with their answers once :attr:`requests` is read."""
+
+    place: Place
+    name: str
+    requests: list[tuple[int, int, str, float, float]] = field(default_factory=list)
+
+    def between(self, start: float, end: float) -> Counter[str]:
+        """Answers by version."""
+        return Counter(version for _, _, version, at, _ in self.requests if start < at < end)
+
+    @property
+    def statuses(self) -> Counter[int]:
+        return Counter(status for _, status, *_ in self.requests)
+
+
+@contextmanager
+def load(place: Place, *, seconds: float, each: int, name: str, connections: int = 3) -> Iterator[Load]:
+    """Load on the model's Service for as long, from a pod; ended with the block.
+
+    :param each: requests after which a connection is opened again; 0: never.
+    """
+    api, namespace = core(), place.found.namespace
+    address = api.read_namespaced_service(MODEL, namespace).spec.cluster_ip
+    script = [str(FOLDER / "load.py"), address, str(PORT), f"/models/{MODEL}/invocations"]
+    command = [sys.executable, *script, str(connections), str(seconds), json.dumps(ROW), str(each), "0.05"]
+    known = place.found.options()
+    pod = {
+        "metadata": {"name": name},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [
+                {"name": "main", "image": IMAGE, "command": command, "volumeMounts": known["volume_mounts"]}
+            ],
+            "volumes": known["volumes"],
+        },
+    }
+    api.create_namespaced_pod(namespace, pod)
+    running = Load(place=place, name=name)
+    try:
+        _wait_phase(name, namespace, "Running", "Succeeded")
+        yield running
+        _wait_phase(name, namespace, "Succeeded", "Failed")
+        said = api.read_namespaced_pod_log(name, namespace, _preload_content=False).data
+        running.requests = [tuple(each) for each in json.loads(said)["requests"]]
+    finally:
+        api.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
+
+
+def _wait_phase(name: str, namespace: str, *phases: str) -> None:
+    deadline = time.monotonic() + 120
+    while (phase := core().read_namespaced_pod(name, namespace).status.phase) not in phases:
+        assert time.monotonic() < deadline, f"{name} is {phase}"
+        time.sleep(0.3)
+
+
+def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with capsys.disabled():
+        print(f"\n{text}")
+
+
+@pytest.mark.parametrize("each", [1, 0], ids=["a connection per request", "connections kept open"])
+def test_canary_promotion_and_roll_back_lose_no_request(
+    place: Place, each: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = place.target()
+    target.apply(MODEL, Traffic(weights={"1": 100}))
+    steps = [{"1": 75, "2": 25}, {"2": 100}, {"1": 75, "2": 25}, {"1": 100}]
+    began, phases = datetime.now(UTC), []
+    with load(place, seconds=170, each=each, name=f"load-{each}") as running:
+        for weights in steps:
+            asked = time.time()
+            target.apply(MODEL, Traffic(weights=weights))
+            applied = time.time()
+            assert target.current(MODEL) == Traffic(weights=weights)
+            time.sleep(8)
+            phases.append((weights, asked, applied, time.time()))
+        stats = target.metrics(MODEL, began)
+    assert time.time() < asked + 150
+
+    assert set(running.statuses) == {200}, running.statuses
+    for weights, asked, applied, end in phases:
+        answered = running.between(applied, end)
+        took = applied - asked
+        say(capsys, f"{weights} in {took:.1f} s: {dict(answered)}; {len(running.requests)} requests in all")
+        assert set(answered) == set(weights)
+        if each == 1:
+            for version, weight in weights.items():
+                assert answered[version] / answered.total() == pytest.approx(weight / 100, abs=0.1)
+    assert stats["1"].requests > 0
+    assert stats["1"].errors == 0
+    assert stats["1"].latency_p95_ms is not None
+    say(capsys, f"statistics through the API server: {stats['1']}")
+
+
+def test_a_roll_back_takes_effect_at_once(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    target = place.target()
+    target.apply(MODEL, Traffic(weights={"1": 50, "2": 50}))
+    with load(place, seconds=25, each=1, name="load-back") as running:
+        time.sleep(4)
+        asked = time.time()
+        target.apply(MODEL, Traffic(weights={"1": 100}))
+        took = time.time() - asked
+    last = max(at for _, _, version, at, _ in running.requests if version == "2")
+    say(
+        capsys,
+        f"roll-back: version 2 answered last {last - asked:.2f} s after it was asked; {took:.1f} s in all",
+    )
+    assert set(running.statuses) == {200}
+    assert last - asked < 2
+
+
+def test_blue_green_flips_and_flips_back(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    target = place.target()
+    target.apply(MODEL, Traffic(weights={"1": 100, "2": 0}))
+    with load(place, seconds=75, each=1, name="load-blue") as running:
+        time.sleep(3)
+        flips = []
+        for weights in ({"2": 100, "1": 0}, {"1": 100, "2": 0}):
+            asked = time.time()
+            target.apply(MODEL, Traffic(weights=weights))
+            flips.append((asked, time.time(), weights))
+    assert set(running.statuses) == {200}
+    for asked, applied, weights in flips:
+        (new,) = (version for version, weight in weights.items() if weight)
+        first = min(at for _, _, version, at, _ in running.requests if at > asked and version == new)
+        say(
+            capsys,
+            f"blue/green to {new}: first answer after {first - asked:.2f} s, {applied - asked:.1f} s in all",
+        )
+        assert set(running.between(first + 2, applied)) <= {new}
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "message"),
+    [
+        ("3", {}, "not the one that was"),
+        ("99", {}, "99"),
+        ("2", {"image": "no-such-registry.invalid/server:1"}, "ErrImagePull"),
+    ],
+    ids=["not what was registered", "not registered", "image missing"],
+)
+def test_a_version_that_cannot_be_served_leaves_the_champion_serving(
+    place: Place,
+    capsys: pytest.CaptureFixture[str],
+    version: str,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    champion = Traffic(weights={"1": 100})
+    place.target().apply(MODEL, champion)
+    with load(place, seconds=30, each=1, name=f"load-bad-{version}") as running:
+        asked = time.time()
+        with pytest.raises(InvalidInput) as caught:
+            place.target(**options).apply(MODEL, Traffic(weights={"1": 0, version: 100}))
+        say(capsys, f"refused after {time.time() - asked:.1f} s: {caught.value}")
+    assert message in str(caught.value)
+    assert running.statuses.keys() == {200}
+    assert running.between(0, time.time()).keys() == {"1"}
+    assert place.target().current(MODEL) == champion
+    assert deployments(place) == {f"{MODEL}-v1"}
+
+
+def test_a_version_that_no_node_can_take_is_given_up_in_time(place: Place) -> None:
+    champion = Traffic(weights={"1": 100})
+    place.target().apply(MODEL, champion)
+    nowhere = place.target(node_selector={"disk": "quantum"}, ready_timeout_s=8.0)
+    with pytest.raises(TransientError, match=r"not ready within 8 s: Unschedulable: 0/\d+ nodes"):
+        nowhere.apply(MODEL, Traffic(weights={"1": 0, "2": 100}))
+    assert place.target().current(MODEL) == champion
+    assert deployments(place) == {f"{MODEL}-v1"}
+
+
+def deployments(place: Place) -> set[str]:
+    from kubernetes import client, config
+
+    found = client.AppsV1Api(config.new_client_from_config()).list_namespaced_deployment(
+        place.found.namespace
+    )
+    return {each.metadata.name for each in found.items}
+
+
+# What every serving target does, with a server in the pods that serves nothing and is ready at once.
+PINNED = FOLDER.parent / "fakes" / "pinned_server.py"
+STUB = (sys.executable, str(PINNED))
+
+
+@pytest.fixture
+def target(cluster: TestCluster) -> Iterator[Any]:  # noqa: F811
+    with test_namespace() as found, pytest.MonkeyPatch.context() as patch:
+        for name, value in found.env.items():
+            patch.setenv(name, value)
+        place = Place(found=found, tracking_uri="")
+        env = {"MLFLOW_TRACKING_URI": "http://nowhere"}
+        yield place.target(command=STUB, env=env, env_secret=None, drain_s=0.0)
+
+
+from tests.conformance.test_serving_target import (  # noqa: E402, F401 - pytest finds them here
+    test_a_change_replaces_all_that_was,
+    test_a_model_can_be_taken_out_of_service,
+    test_a_person_is_followed_and_makes_no_late_order_good,
+    test_a_standby_is_kept_and_serves_nothing,
+    test_a_version_that_was_asked_nothing_has_no_requests_and_no_latency,
+    test_an_order_that_comes_too_late_is_refused,
+    test_models_do_not_touch_each_other,
+    test_nothing_is_served_at_first,
+    test_what_is_no_traffic_is_refused_and_changes_nothing,
+    test_what_was_applied_is_in_force,
+)
+
+
+def test_of_two_orders_at_once_the_later_one_wins(target: Any) -> None:
+    target.apply("m", Traffic(weights={"1": 100}, generation=1))
+    outcomes: dict[int, str] = {}
+
+    def order(generation: int, version: str) -> None:
+        try:
+            target.apply("m", Traffic(weights={"1": 50, version: 50}, generation=generation))
+            outcomes[generation] = "in force"
+        except Superseded:
+            outcomes[generation] = "superseded"
+
+    threads = [threading.Thread(target=order, args=each) for each in ((2, "2"), (3, "3"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert outcomes[3] == "in force"
+    assert target.current("m") == Traffic(weights={"1": 50, "3": 50}, generation=3)
