@@ -61,8 +61,10 @@ def costs(
     :param singles: how many rows are asked one by one.
     """
     contenders = {"candidate": candidate} | ({"champion": champion} if champion else {})
-    asks = {name: _ask_one(each.model, rows, singles) for name, each in contenders.items()}
-    latencies = _latencies(asks, singles) if singles else {}
+    latencies = {}
+    if singles:
+        asks = {name: _ask_one(each.model, rows, singles) for name, each in contenders.items()}
+        latencies = _latencies(asks, singles)
     return {
         name: {MODEL_SIZE: each.model.size / _MB, **latencies.get(name, {})}
         for name, each in contenders.items()

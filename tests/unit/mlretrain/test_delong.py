@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlretrain.delong import delong_interval
+from mlretrain.delong import LEAST_OF_A_CLASS, delong_interval
 from mlretrain.intervals import difference_interval, score_interval
 from mlretrain.scoring import Array, Predictions, score
 
@@ -41,11 +41,15 @@ def by_definition(truth: Array, ours: Array, theirs: Array) -> tuple[float, floa
 grades = st.integers(0, 8).map(lambda grade: grade / 8)
 
 
-@given(st.lists(st.tuples(st.booleans(), grades, grades), min_size=2, max_size=30))
-def test_the_fast_algorithm_agrees_with_the_definition(rows: list[tuple[bool, float, float]]) -> None:
-    # Both classes, as the interval needs two rows of each.
-    every = np.array([*rows, (1, 0.5, 0.5), (1, 0.25, 1), (0, 0.75, 0), (0, 0.5, 0.25)], dtype=float)
-    truth, ours, theirs = every[:, 0].astype(int), every[:, 1], every[:, 2]
+rows = st.lists(st.tuples(grades, grades), min_size=LEAST_OF_A_CLASS, max_size=30)
+
+
+@given(rows, rows)
+def test_the_fast_algorithm_agrees_with_the_definition(
+    hits: list[tuple[float, float]], misses: list[tuple[float, float]]
+) -> None:
+    truth = np.repeat([1, 0], [len(hits), len(misses)])
+    ours, theirs = np.array(hits + misses).T
     estimate, low, high = interval(truth, ours, theirs)
     expected, error = by_definition(truth, ours, theirs)
     assert estimate == pytest.approx(expected, abs=1e-12)
@@ -133,27 +137,27 @@ def test_names_of_classes_do_not_matter() -> None:
     assert delong_interval(words, *named, confidence=0.95) == pytest.approx(interval(truth, ours, theirs))
 
 
-ONES, HALF = np.ones(6, dtype=int), np.array([0, 1] * 3)
-RANKS = np.linspace(0.1, 0.9, 6)
+ONES, HALF = np.ones(30, dtype=int), np.array([0, 1] * 15)
+RANKS = np.linspace(0.1, 0.9, 30)
 
 
 @pytest.mark.parametrize(
     ("truth", "ours", "blocks"),
     [
         (ONES, RANKS, None),
-        (np.r_[ONES[:5], 0], RANKS, None),
-        (HALF, np.r_[RANKS[:5], np.nan], None),
+        (np.r_[ONES[:21], np.zeros(9, dtype=int)], RANKS, None),
+        (HALF, np.r_[RANKS[:29], np.nan], None),
         (HALF[:0], RANKS[:0], None),
-        (HALF, RANKS, np.zeros(6, dtype=int)),
+        (HALF, RANKS, np.zeros(30, dtype=int)),
     ],
-    ids=["one class", "one row of a class", "no number", "no rows", "one block"],
+    ids=["one class", "nine rows of a class", "no number", "no rows", "one block"],
 )
 def test_where_it_is_not_defined_there_is_none(truth: Array, ours: Array, blocks: Array | None) -> None:
     assert all(map(math.isnan, interval(truth, ours, ours, blocks)[1:]))
 
 
 def test_more_than_two_classes_have_none() -> None:
-    truth = np.array([0, 1, 2] * 4)
+    truth = np.array([0, 1, 2] * 20)
     three = Predictions(values=truth, probabilities=np.eye(3)[truth], classes=(0, 1, 2))
     assert math.isnan(delong_interval(truth, three, three, confidence=0.95)[0])
 
