@@ -109,7 +109,7 @@ class FakeEndpoints:
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
     """What happens right before the next call of an operation: somebody else's doing."""
     lose: int | None = None
-    """The number of the call whose answer is lost, though it is carried out."""
+    """From which call on the first answer that is good is lost, though it was carried out."""
     models: set[str] = field(default_factory=set)
 
     @property
@@ -180,7 +180,7 @@ class FakeEndpoints:
 
     def lost(self) -> None:
         """Raise if this is the call whose answer is lost."""
-        if self.lose == len(self.calls):
+        if self.lose is not None and self.lose <= len(self.calls):
             self.lose = None
             raise Refused("ValidationException", "the worker died here")
 

@@ -126,15 +126,16 @@ class SageMakerTarget:
         order = check_traffic(traffic)
         check_order(order)
         endpoint = self._endpoint(model)
+        models = self._models(endpoint, model)
         for _ in range(_ROUNDS):
             state = self._fenced(endpoint, model, order)
             asked = False
             if not state.is_serving(order):
-                asked = self._ask(endpoint, model, state, order)
+                asked = self._ask(models, state, order)
                 state = self._fenced(endpoint, model, order)
             if state.is_serving(order):
                 done = replace(_accepted(state, order), in_force=order.generation)
-                return self._tidy(endpoint, model, endpoint.remember(state, done))
+                return self._tidy(models, endpoint.remember(state, done))
             if asked:
                 raise state.failure(endpoint.where)
         raise TransientError("somebody else keeps changing the endpoint", where=endpoint.where)
@@ -156,8 +157,9 @@ class SageMakerTarget:
         refuse_late(model, order, state.memory.last)
         return state
 
-    def _ask(self, endpoint: Endpoint, model: str, state: EndpointState, order: Traffic) -> bool:
+    def _ask(self, models: SageMakerModels, state: EndpointState, order: Traffic) -> bool:
         """Whether SageMaker has taken the order; it does not while it is at work on another."""
+        endpoint, model = models.endpoint, models.model
         if not order.weights:
             endpoint.bequeath(endpoint.remember(state, _accepted(state, order)))
             endpoint.delete()
@@ -165,7 +167,7 @@ class SageMakerTarget:
         if state.differs_in_weights_alone(order):
             endpoint.remember(state, _accepted(state, order))
             return endpoint.weigh(weights_request(endpoint.names.endpoint, order.weights))
-        config = self._config(endpoint, model, state, order)
+        config = self._config(models, state, order)
         state = self._fenced(endpoint, model, order)  # packing takes minutes, in which others may have come
         if state.status == "Failed":  # deleting it is all that SageMaker lets anybody do with it
             endpoint.delete()
@@ -176,24 +178,25 @@ class SageMakerTarget:
         endpoint.remember(state, accepted)
         return endpoint.update(config, watched(self._options) if self._options.alarms else None)
 
-    def _config(self, endpoint: Endpoint, model: str, state: EndpointState, order: Traffic) -> str:
+    def _config(self, models: SageMakerModels, state: EndpointState, order: Traffic) -> str:
         """The endpoint configuration that says so, made unless it is there, with all that it needs."""
+        endpoint = models.endpoint
         served = endpoint.models(state.config) if state.config and state.status != "Failed" else {}
-        models = self._models(endpoint, model)
         names = {
             version: served.get(version) or models.named(version)
             for version in (*order.weights, *order.mirrored)
         }
-        tags = self._tags(model, _accepted(state, order))
+        tags = self._tags(models.model, _accepted(state, order))
         request = config_request(endpoint.names, order, names, self._options, tags)
         endpoint.create_config(request)
         return str(request["EndpointConfigName"])
 
-    def _tidy(self, endpoint: Endpoint, model: str, state: EndpointState) -> None:
+    def _tidy(self, models: SageMakerModels, state: EndpointState) -> None:
         """Delete what nobody needs: configurations of older orders, models that lead nowhere back.
 
         What stands against it is logged: the order itself has been carried out.
         """
+        endpoint = models.endpoint
         try:
             for config, _ in list(endpoint.configs()):
                 if config != state.config and endpoint.names.generation(config) <= state.memory.generation:
@@ -202,7 +205,7 @@ class SageMakerTarget:
             needed = {version.lower() for version in self._needed()}
             for name in list(endpoint.packaged()):
                 if name not in kept and endpoint.names.version_of_model(name) not in needed:
-                    self._models(endpoint, model).delete(name)
+                    models.delete(name)
         except MlretrainError as error:
             logger.warning("%s: not tidied up: %s", endpoint.where, error)
 
