@@ -1,6 +1,7 @@
 """A retraining DAG written by hand: the provider's operators without any YAML.
 
-Set ``MLRETRAIN_HOME`` to the folder that holds ``data/flights`` and takes the artifacts.
+Set ``MLRETRAIN_HOME`` to the folder that holds ``data/flights`` and takes the artifacts. The connection
+``model_server`` names a running ``mlretrain serve``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from mlretrain_provider.operators.registry import (
     PromotionGateOperator,
     RegisterModelOperator,
 )
+from mlretrain_provider.operators.smoke import SmokeTestOperator
 from mlretrain_provider.operators.training import EvaluateModelOperator, TrainModelOperator
 
+SERVING = {"target": "local", "conn_id": "model_server"}
 HOME = os.environ.get("MLRETRAIN_HOME", "/tmp/mlretrain")
 
 with DAG(
@@ -69,10 +72,14 @@ with DAG(
     version = RegisterModelOperator(
         task_id="register", training=training.output, evaluation=evaluation.output
     )
+    tested = SmokeTestOperator(
+        task_id="smoke_test", training=training.output, version=version.output, mode="job"
+    )
     verdict = PromotionGateOperator(
         task_id="promotion_gate",
         evaluation=evaluation.output,
         gates=[{"metric": "roc_auc", "min": 0.6}, {"metric": "roc_auc", "versus": "champion"}],
     )
-    promotion = PromoteModelOperator(task_id="promote", version=version.output)
-    version >> verdict >> promotion >> RecordRunOperator(task_id="record").as_teardown()
+    promotion = PromoteModelOperator(task_id="promote", version=version.output, serving=SERVING)
+    record = RecordRunOperator(task_id="record", serving=SERVING)
+    tested >> verdict >> promotion >> record.as_teardown()

@@ -122,7 +122,7 @@ def test_a_dag_written_by_hand_runs_beside_the_yaml(room: Airline) -> None:
     state = room.state(BY_HAND)
     assert state.aliases == {"champion": "1"}
     assert list(state.versions) == ["1"]
-    assert state.weights == {}, "it deploys nothing"
+    assert state.weights == {"1": 100}
     assert room.events(BY_HAND, "by-hand")["concluded"]["outcome"] == "promoted"
 
 

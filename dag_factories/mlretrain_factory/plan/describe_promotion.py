@@ -18,6 +18,7 @@ _SMOKE_TESTS = {
     "clean": "an environment made of nothing but its requirements",
     "job": "an environment like that of its training",
 }
+_UNHEARD = " No `notify` tells of `approval_needed`."
 _WHEN = {
     "always": "Then",
     "first": "While there is no champion,",
@@ -33,7 +34,8 @@ def describe_promotion(source: PipelineSource) -> Iterator[str]:
         yield f"The packaged model must load and answer its own example in {where}."
     yield _gates(promote)
     if promote.approval.required != "never":
-        yield _approval(promote.approval)
+        heard = any("approval_needed" in each.on for each in source.spec.notify)
+        yield _approval(promote.approval) + ("" if heard else _UNHEARD)
     yield _rollout(source.spec.deploy)
     for policy in source.policies:
         yield _policy(policy)
