@@ -42,6 +42,7 @@ class Rollout:
     """One run's hand on a pipeline's champion and traffic. Every method may be repeated.
 
     :param target: where models are served; none: only the champion's alias moves.
+    :param begun: when this task began: what it does after its run has ended without it is too late.
     :param now: the wall clock.
     """
 
@@ -51,6 +52,7 @@ class Rollout:
     ledger: Ledger
     registry: ModelRegistry
     target: ServingTarget | None = None
+    begun: datetime = field(default_factory=lambda: datetime.now(UTC))
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
     def shift(
@@ -74,6 +76,7 @@ class Rollout:
         mine = self._orders()
 
         def allowed(standing: Standing) -> None:
+            self._expect_open()
             self._expect(standing, version, champion)
             if mine and standing.rollout != self._slug:
                 raise self._overtaken(standing)
@@ -87,7 +90,12 @@ class Rollout:
             traffic=traffic,
             evidence=evidence or {},
         )
-        self._serve(link)
+        try:
+            self._serve(link)
+        except MlretrainError as error:
+            if not error.retryable:
+                self.take_back(version, str(error))
+            raise
         return link
 
     def adopt(self) -> Standing:
@@ -118,6 +126,7 @@ class Rollout:
         champion = standing.champion
 
         def allowed(now: Standing) -> None:
+            self._expect_open()
             if now.rollout != self._slug or now.champion != champion:
                 raise self._overtaken(now)
 
@@ -133,6 +142,22 @@ class Rollout:
         )
         self._serve(link)
         return True
+
+    def take_back(self, version: str | None, reason: str) -> None:
+        """Order what was served before ``version``, if this run's rollout is open."""
+        standing = self.ledger.standing()
+        if standing.rollout != self._slug:
+            return
+        link, _ = self._append(
+            "withdrawn",
+            lambda now: self._expect_unended(),
+            version=version,
+            previous=standing.champion,
+            outcome="withdrawn",
+            reason=reason,
+            traffic=self._without_candidate(standing),
+        )
+        self._serve(link)
 
     def promote(
         self, version: str, *, champion: str | None, reason: str, evidence: Mapping[str, Any] | None = None
@@ -151,6 +176,7 @@ class Rollout:
         ordered = bool(self._orders())
 
         def allowed(standing: Standing) -> None:
+            self._expect_open()
             self._expect(standing, version, champion)
             if ordered and standing.rollout != self._slug:
                 raise self._overtaken(standing)
@@ -172,22 +198,20 @@ class Rollout:
     def roll_back(self, version: str | None, reason: str) -> Done | None:
         """End this run's rollout: the champion answers everything; ``None`` if the run has moved nothing.
 
-        Without a champion the traffic stays as it is: nothing else could answer.
+        Without a champion what is served stays: nothing else could answer.
         """
-        known = self.ledger.of_run(self.run_id, "rolled_back")
-        if known:
-            self.settle()
-            self.confirm()
-            return Done(known[0], new=False)
+        if known := self._ended("rolled_back"):
+            return known
         if not self._orders() or self._recorded("promoted"):
             return None
         standing = self.ledger.standing()
         champion = standing.champion
         traffic = None
-        if standing.rollout == self._slug and champion is not None and self.target is not None:
-            traffic = Traffic(weights={champion: 100})
+        if standing.rollout == self._slug:
+            traffic = self._without_candidate(standing)
 
         def allowed(now: Standing) -> None:
+            self._expect_unended()
             if now.champion != champion or (traffic is not None and now.rollout != self._slug):
                 raise TransientError("the champion has just changed", where=self.pipeline)
 
@@ -218,17 +242,24 @@ class Rollout:
                 found=repr(to),
                 remedy=f"Look at the versions of the registered model {self.pipeline!r} in MLflow.",
             )
-        done = self._recorded("rolled_back")
+        if known := self._ended("rolled_back"):
+            return known
         before = self.adopt()
         champion = before.champion
-        if self.target is not None and not done:
+        if self.target is not None:
             self._serve_or_restore(to, before)
-        replaced = champion if champion != to else None
+
+        def allowed(standing: Standing) -> None:
+            self._expect_open()
+            self._expect_not_withdrawn()
+            if self.target is not None and standing.rollout != self._slug:
+                raise self._overtaken(standing)
+
         appended = self._append(
             "rolled_back",
-            None,
+            allowed,
             version=to,
-            previous=replaced,
+            previous=champion if champion != to else None,
             outcome="rolled_back",
             reason=reason,
             by=by,
@@ -282,6 +313,29 @@ class Rollout:
     def _recorded(self, kind: EventKind) -> bool:
         return bool(self.ledger.of_run(self.run_id, kind))
 
+    def _ended(self, kind: EventKind) -> Done | None:
+        """How this run has ended, which is seen to once more."""
+        known = self.ledger.of_run(self.run_id, kind)
+        if not known:
+            return None
+        self.settle()
+        self.confirm()
+        return Done(known[0], new=False)
+
+    def _expect_unended(self) -> None:
+        """Nothing follows what ended the run; a task that is doubled finds that when it is tried again."""
+        ends = self.ledger.of_run(self.run_id, "promoted", "rolled_back")
+        if ends:
+            raise TransientError(
+                "this run has just ended", where=self.run_id, found=ends[0].kind.replace("_", " ")
+            )
+
+    def _expect_open(self) -> None:
+        self._expect_unended()
+        end = self.ledger.concluded(self.run_id)
+        if end is not None and end.at > self.begun:
+            raise Superseded("this run ended before its task did", where=self.run_id, found=end.reason)
+
     def _append(self, kind: EventKind, allowed: Callable[[Standing], None] | None, **fields: Any) -> Appended:
         return self.ledger.append(self._event(kind, **fields), allowed)
 
@@ -304,9 +358,16 @@ class Rollout:
                 allowed=f"version {champion}",
                 remedy="Start a new retraining; if this comes again, mlretrain verify says what differs.",
             )
-        if self.ledger.of_run(self.run_id, "withdrawn"):
+        self._expect_not_withdrawn()
+
+    def _expect_not_withdrawn(self) -> None:
+        withdrawn = self.ledger.of_run(self.run_id, "withdrawn")
+        if withdrawn:
             raise Superseded(
-                "this run's rollout was withdrawn", where=self.pipeline, remedy="Start a new retraining."
+                "this run's order was withdrawn",
+                where=self.pipeline,
+                found=withdrawn[0].reason,
+                remedy="Start a new run.",
             )
 
     def _overtaken(self, standing: Standing) -> Superseded:
@@ -315,7 +376,7 @@ class Rollout:
             where=self.pipeline,
             found=f"run {standing.rollout}" if standing.rollout else "no rollout under way",
             allowed=f"run {self._slug}",
-            remedy="Start a new retraining.",
+            remedy="Start a new run.",
         )
 
     def _serve(self, link: Link) -> None:
@@ -343,24 +404,27 @@ class Rollout:
     def _serve_or_restore(self, to: str, before: Standing) -> None:
         """All traffic to ``to``, or again where it was if that cannot be."""
         link, _ = self._append(
-            "shifted", None, version=to, previous=before.champion, outcome=ALONE, traffic=_all(to)
+            "shifted",
+            lambda standing: self._expect_open(),
+            version=to,
+            previous=before.champion,
+            outcome=ALONE,
+            traffic=_all(to),
         )
         try:
             self._serve(link)
         except MlretrainError as error:
-            if error.retryable or before.champion is None:
-                raise
-            back, _ = self._append(
-                "withdrawn",
-                None,
-                version=to,
-                previous=before.champion,
-                outcome="withdrawn",
-                reason=str(error),
-                traffic=_all(before.champion),
-            )
-            self._serve(back)
+            if not error.retryable:
+                self.take_back(to, str(error))
             raise
+
+    def _without_candidate(self, standing: Standing) -> Traffic | None:
+        """All requests to the champion; without one, what is served whatever was ordered."""
+        if self.target is None:
+            return None
+        if standing.champion is not None:
+            return _all(standing.champion)
+        return replace(self.target.current(self.pipeline), generation=0)
 
     def _retire(self, champion: str | None, version: str) -> None:
         if champion is not None and champion != version:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from mlretrain import wire
@@ -21,6 +21,7 @@ class RunIdentity:
     :param window_end: the instant, in data time, that the run is about; see :func:`window_end`.
     :param conf: what the run was started with: ``reason``, ``cause``, ``params``, ``dry_run``, …
     :param by: the Airflow user who started it by hand.
+    :param begun: when this task began.
     """
 
     dag_id: str
@@ -30,6 +31,7 @@ class RunIdentity:
     try_number: int = 1
     conf: Mapping[str, Any] = field(default_factory=dict)
     by: str = ""
+    begun: datetime = field(default_factory=lambda: datetime.now(UTC), compare=False)
 
     @classmethod
     def of(cls, context: Context) -> RunIdentity:

@@ -128,6 +128,7 @@ class PipelineOperator(Traced, BaseOperator):
             ledger=self.ledger,
             registry=self.registry,
             target=self.target(serving) if serving else None,
+            begun=run.begun,
         )
 
     def folder(self, run: RunIdentity, name: str) -> str:

@@ -24,7 +24,8 @@ from mlretrain_provider.trials import TrialLog
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-MONITOR = "monitor"
+MONITOR, ROLLBACK = "monitor", "rollback"
+CUT_SHORT = "the run ended in mid-rollout"
 _BROKEN = ("failed", "upstream_failed")
 
 
@@ -116,9 +117,12 @@ class RecordRunOperator(PipelineOperator):
         shifts = self.ledger.of_run(run.run_id, "shifted")
         if not shifts and not self.ledger.of_run(run.run_id, "promoted", "rolled_back"):
             return
-        rollout = self.rollout(run, self.serving)
-        if rollout.roll_back(shifts[-1].version if shifts else None, "the run ended in mid-rollout") is None:
-            rollout.settle()
+        rollout, version = self.rollout(run, self.serving), shifts[-1].version if shifts else None
+        if self.kind == ROLLBACK:
+            rollout.take_back(version, CUT_SHORT)
+        elif rollout.roll_back(version, CUT_SHORT) is not None:
+            return
+        rollout.settle()
 
     def _close(self, run: RunIdentity, status: Literal["FINISHED", "FAILED"]) -> None:
         """End the MLflow runs that this run opened; they are named in its requests and trials."""
