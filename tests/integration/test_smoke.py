@@ -148,6 +148,18 @@ def test_a_model_passes_in_an_environment_of_its_own(
     assert link.exists()
 
 
+def test_a_job_elsewhere_makes_a_clean_environment_of_the_requirements_alone(
+    run: Callable[..., DagRunHarness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = run("train")
+    monkeypatch.setattr(LocalBackend, "remote", True)  # what a job in a cluster is told
+    monkeypatch.setattr(harness.dag.get_task("smoke_test"), "deferrable", False)
+    monkeypatch.setattr(harness.dag.get_task("smoke_test"), "poll_s", 0.1)
+    result = smoke(harness)
+    assert (result["passed"], result["environment"]) == (True, "clean"), result["checks"]
+    assert result["seconds"]["install"] > 0
+
+
 def _nobody(self: LocalBackend, spec: JobSpec) -> str:
     raise AssertionError(spec.name)
 

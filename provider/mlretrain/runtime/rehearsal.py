@@ -26,7 +26,7 @@ from mlretrain.wire import from_wire, pretty
 _RUN = (
     f"import sys; sys.path.append(sys.argv[1]); from {__name__} import main; main(sys.argv[2], sys.argv[3])"
 )
-_PACKAGES = Path(__file__).parents[2]
+_PACKAGE = Path(__file__).parents[1]
 # What the job has and a packaged model must not need: code of the user's folder, its stores, our settings.
 _OF_THE_JOB = ("PYTHON", "MLRETRAIN_", "MLFLOW_")
 _LONGEST_SAYING = 300
@@ -58,10 +58,10 @@ class Rehearsal:
 
 def rehearse(folder: str | Path) -> Rehearsal:
     """What comes of the model in ``folder`` in this process."""
-    import mlflow.pyfunc
-
-    start = time.perf_counter()
     try:
+        import mlflow.pyfunc
+
+        start = time.perf_counter()
         model: Any = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a model may raise anything
         return _failed(error)
@@ -92,16 +92,20 @@ def answer(model: Any, folder: str | Path, *, load_s: float = 0.0) -> Rehearsal:
         return _failed(error, loaded=True, rows=rows, seconds=_seconds(load=load_s))
 
 
-def rehearse_apart(folder: Path, *, env: Mapping[str, str], longest_s: float) -> Rehearsal:
+def rehearse_apart(
+    folder: Path, *, env: Mapping[str, str], longest_s: float, python: str | Path = sys.executable
+) -> Rehearsal:
     """:func:`rehearse` in a process of its own, without the job's code, credentials and settings.
 
     A model that kills its process fails as one that raises does.
 
     :param longest_s: seconds after which it is killed.
+    :param python: the interpreter of the environment; of ours it sees this package and no other.
     """
     with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / _PACKAGE.name).symlink_to(_PACKAGE)
         said = Path(scratch) / "rehearsal.json"
-        command = [sys.executable, "-P", "-c", _RUN, str(_PACKAGES), str(folder.absolute()), str(said)]
+        command = [str(python), "-P", "-c", _RUN, scratch, str(folder.absolute()), str(said)]
         try:
             done = subprocess.run(  # noqa: S603
                 command,

@@ -6,15 +6,18 @@ A model that fails is an ordinary result of the step, so that the promotion gate
 from __future__ import annotations
 
 import json
+import logging
 import math
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from mlretrain.errors import UnmetRequirements
+from mlretrain.errors import TransientError, UnmetRequirements
 from mlretrain.runtime.fingerprint import MODEL_TAG, SIGNATURE_TAG, fingerprint, signature_digest
+from mlretrain.runtime.installer import cause, checked, install
 from mlretrain.runtime.package import fetch
 from mlretrain.runtime.rehearsal import Rehearsal, rehearse_apart
 from mlretrain.runtime.requirements import REQUIREMENTS, check_requirements
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 Environment = Literal["clean", "job"]
 
+logger = logging.getLogger("mlretrain")
+
 _NEGLIGIBLE = 1e-6
 """Of the largest number of an answer; smaller ones are compared as if they were that large."""
 
@@ -40,7 +45,8 @@ class Config:
     :param model_sha256: :func:`~mlretrain.runtime.fingerprint.fingerprint` of what training packed; empty:
         nobody knows.
     :param example_uri: the rehearsal in the environment that trained it.
-    :param environment: whether this job's environment was made of the requirements, or was there before.
+    :param environment: whether the test is to be in an environment made of the requirements, or the job's.
+    :param install: make that environment now, in the job; if not, the job runs in it.
     :param tolerance: how far a number of the answer may be from what it was in training, relatively.
     :param longest_s: seconds that loading and answering may take together.
     """
@@ -51,6 +57,7 @@ class Config:
     signature_sha256: str = ""
     example_uri: str | None = None
     environment: Environment = "clean"
+    install: bool = False
     tolerance: float = 1e-6
     longest_s: float = 600.0
 
@@ -60,19 +67,20 @@ def run(config: Config, ctx: StepContext) -> dict[str, Any]:
 
     :raises TransientError: MLflow did not answer.
     """
-    checks: list[Check] = []
+    environment = config.environment
     with tracking(ctx.env), tempfile.TemporaryDirectory() as scratch:
         with ctx.phase("download"):
             folder = fetch(config.model_uri, scratch)
-        for check in _checks(config, ctx, folder):
-            checks.append(check)
-            if not check.passed:
-                break
-    passed, reason = outcome(checks, config.environment)
+        checks = list(_until_one_fails(_unchanged(config, ctx, folder)))
+        if checks[-1].passed:
+            place = _place(config, ctx, Path(scratch))
+            environment = place.environment
+            checks += _until_one_fails(_rehearsed(config, ctx, folder, place))
+    passed, reason = outcome(checks, environment)
     return {
         "passed": passed,
         "reason": reason,
-        "environment": config.environment,
+        "environment": environment,
         "checks": checks,
         "checks_uri": ctx.write_output("checks", "checks.json", pretty(checks)),
         "seconds": dict(ctx.timings),
@@ -88,15 +96,49 @@ def outcome(checks: Sequence[Check], environment: Environment) -> tuple[bool, st
     return True, f"the model is unchanged, and answers its input example in {where} as it did in training"
 
 
-def _checks(config: Config, ctx: StepContext, folder: Path) -> Iterator[Check]:
-    tagged = ctx.request.frozen
-    yield _unchanged("files", fingerprint(folder), config.model_sha256, tagged.get(MODEL_TAG))
-    yield _unchanged(
-        "signature", signature_digest(folder), config.signature_sha256, tagged.get(SIGNATURE_TAG)
+class _Place(NamedTuple):
+    """An environment to test in: what it is, its interpreter, and whether it has what the model needs."""
+
+    environment: Environment
+    python: str
+    check: Check
+
+
+def _place(config: Config, ctx: StepContext, scratch: Path) -> _Place:
+    """Where the package index does not answer the job, the job's own environment has to do."""
+    if not config.install:
+        return _Place(config.environment, sys.executable, _installed(config))
+    packages, missing, python = config.requirements, None, Path(sys.executable)
+    try:
+        with ctx.phase("install"):
+            python = install(scratch / "environment", [checked(each) for each in packages], packages)
+    except UnmetRequirements as error:
+        missing = f"the model's requirements cannot be installed: {cause(error)}"
+    except TransientError as error:
+        logger.warning("No clean environment can be made here, the job's own is used: %s", error)
+        return _Place("job", sys.executable, _installed(config))
+    return _Place("clean", str(python), _requirements(config, because=missing))
+
+
+def _until_one_fails(checks: Iterable[Check]) -> Iterator[Check]:
+    for check in checks:
+        yield check
+        if not check.passed:
+            return
+
+
+def _unchanged(config: Config, ctx: StepContext, folder: Path) -> Iterator[Check]:
+    tags = ctx.request.frozen
+    yield _same_digest("files", fingerprint(folder), config.model_sha256, tags.get(MODEL_TAG))
+    yield _same_digest(
+        "signature", signature_digest(folder), config.signature_sha256, tags.get(SIGNATURE_TAG)
     )
-    yield _installed(config)
+
+
+def _rehearsed(config: Config, ctx: StepContext, folder: Path, place: _Place) -> Iterator[Check]:
+    yield place.check
     with ctx.phase("rehearsal"):
-        found = rehearse_apart(folder, env=ctx.env, longest_s=config.longest_s)
+        found = rehearse_apart(folder, env=ctx.env, longest_s=config.longest_s, python=place.python)
     ctx.timings.update(found.seconds)
     yield from _performed(found)
     if config.example_uri is not None:
@@ -109,7 +151,7 @@ def _check(name: str, *, observed: str, required: str, because: str | None) -> C
     return Check(name=name, passed=because is None, observed=observed, required=required, note=because)
 
 
-def _unchanged(what: str, found: str, *wanted: str | None) -> Check:
+def _same_digest(what: str, found: str, *wanted: str | None) -> Check:
     known = sorted({each for each in wanted if each})
     required = " and ".join(each[:12] for each in known) or "not known"
     changed = f"the model's {what} changed since training: SHA-256 {found[:12]}, required {required}"
@@ -118,16 +160,20 @@ def _unchanged(what: str, found: str, *wanted: str | None) -> Check:
 
 
 def _installed(config: Config) -> Check:
-    missing = None
     try:
         check_requirements({REQUIREMENTS: "\n".join(config.requirements)})
     except UnmetRequirements as error:
-        missing = error.found
+        missing = f"the environment does not have what the model requires: {error.found}"
+        return _requirements(config, because=missing)
+    return _requirements(config, because=None)
+
+
+def _requirements(config: Config, *, because: str | None) -> Check:
     return _check(
         "requirements",
-        observed=missing or "installed",
-        required=f"the model's {len(config.requirements)}",
-        because=missing and f"the environment does not have what the model requires: {missing}",
+        observed="missing" if because else "installed",
+        required=f"all {len(config.requirements)} of the model",
+        because=because,
     )
 
 

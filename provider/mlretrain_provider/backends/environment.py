@@ -6,34 +6,21 @@ import fcntl
 import logging
 import os
 import platform
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
-from mlretrain.errors import ConfigError, TransientError, UnmetRequirements
-from mlretrain.runtime.runner import redact
+from mlretrain.errors import ConfigError
+from mlretrain.runtime.installer import checked, install, run
 from mlretrain.wire import digest
 from mlretrain_provider.backends.own_wheel import DISTRIBUTION, build_wheel, needed_for_s3, source_digest
 
 UNUSED_S = 30 * 24 * 3600.0
 """How long an environment that no job uses is kept."""
-INSTALL_S = 1800.0
-"""How long an installation may take."""
-_LAST_LINES = 20
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")
-# What uv and pip say when the index does not answer.
-_UNREACHABLE = re.compile(
-    r"error sending request|dns error|name resolution|failed to establish a new connection|timed out"
-    r"|connection (refused|reset|broken)|HTTP status server error",
-    re.IGNORECASE,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +50,7 @@ class Environments:
         :raises UnmetRequirements: it cannot be installed; the message ends with the installer's last lines.
         :raises TransientError: the package index does not answer.
         """
-        lines = sorted({_checked(each) for each in requirements})
+        lines = sorted({checked(each) for each in requirements})
         key = digest([lines, sys.version, sys.base_prefix, platform.machine(), source_digest()], 16)
         with self._locked(key):
             link = self._folder / key
@@ -116,75 +103,7 @@ class Environments:
             yield
 
 
-def _checked(requirement: str) -> str:
-    text = requirement.strip()
-    if not text or text.startswith(("-", "#")) or "\n" in text:
-        raise UnmetRequirements(
-            "not a package",
-            where="train.environment.requirements",
-            found=repr(requirement),
-            allowed="name, name==1.2.3, name @ https://…",
-            remedy="Options of the installer are for its variables, such as PIP_INDEX_URL and UV_INDEX_URL.",
-        )
-    return text
-
-
 def _fill(target: Path, lines: Sequence[str]) -> None:
-    python = target / "bin" / "python"
     wheel = build_wheel(target / "wheel")
-    asked = target / "requirements.txt"
-    asked.write_text("\n".join((*lines, f"{DISTRIBUTION}[mlflow] @ {wheel.as_uri()}", *needed_for_s3())))
-    uv = _uv()
-    if uv:
-        _run([*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(target)], lines)
-        install = [*uv, "pip", "install", "--no-progress", "--color", "never", "--python", str(python)]
-    else:
-        _run([sys.executable, "-m", "venv", str(target)], lines)
-        install = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--quiet",
-        ]
-    _run([*install, "--requirement", str(asked)], lines)
-    _run([str(python), "-P", "-c", "import mlretrain.runtime.__main__"], lines)
-
-
-def _uv() -> list[str] | None:
-    """The command that is uv, on the PATH, beside this interpreter or as a module; ``None`` without it."""
-    places = os.pathsep.join((os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)))
-    program = shutil.which("uv", path=places)
-    if program:
-        return [program]
-    return [sys.executable, "-m", "uv"] if find_spec("uv") else None
-
-
-def _run(command: Sequence[str], lines: Sequence[str]) -> None:
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    try:
-        done = subprocess.run(  # noqa: S603
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=INSTALL_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TransientError(f"the requirements were not installed within {INSTALL_S:g} s") from error
-    if done.returncode == 0:
-        return
-    said = _CREDENTIALS.sub("://***@", redact("\n".join(done.stdout.splitlines()[-_LAST_LINES:]), env))
-    kind = TransientError if _UNREACHABLE.search(done.stdout) else UnmetRequirements
-    raise kind(
-        "the requirements cannot be installed",
-        where="train.environment.requirements",
-        found=", ".join(lines),
-        remedy=f"The installer said:\n{said}",
-    )
+    python = install(target, (*lines, f"{DISTRIBUTION}[mlflow] @ {wheel.as_uri()}", *needed_for_s3()), lines)
+    run([str(python), "-P", "-c", "import mlretrain.runtime.__main__"], lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +9,7 @@ from mlretrain import wire
 from mlretrain.errors import NotFound, UnmetRequirements
 from mlretrain.governance import Require
 from mlretrain.runtime.fingerprint import MODEL_TAG, SIGNATURE_TAG
+from mlretrain.runtime.installer import cause
 from mlretrain.verdict import Check
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import Upstream
@@ -19,10 +19,6 @@ from mlretrain_provider.run import RunIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-_CAUSE = re.compile(r".*(?:cause:|╰─▶|ERROR:)\s*(.*)", re.DOTALL)
-"""Where uv and pip say what the matter is."""
-_LONGEST_CAUSE = 400
 
 
 class SmokeTestOperator(StepOperator):
@@ -37,10 +33,11 @@ class SmokeTestOperator(StepOperator):
     many rows as it is asked; no value is null or infinite; the answer fits the signature, and is the one that
     it gave where it was trained.
 
-    A clean environment has the model's requirements and those of mlretrain's own runtime (MLflow, pandas,
-    DuckDB, pyarrow, boto3). It is made on this machine, once for each list of requirements. A backend whose
-    jobs run elsewhere makes none: there the job's image must have exactly what the model requires, and
-    ``environment`` says ``job``.
+    On this machine a clean environment is made once for each list of requirements, and kept; beside them it
+    has those of mlretrain's own runtime (MLflow, pandas, DuckDB, pyarrow, boto3). Elsewhere the job makes one
+    of the requirements alone, every time. Where the package index does not answer it, the model is tested in
+    the job's own environment, whose packages must be exactly those that the model requires; ``environment``
+    then says ``job``, which a policy that asks for ``clean`` does not accept.
 
     :param training: what :class:`~mlretrain_provider.operators.training.TrainModelOperator` returned.
     :param version: what :class:`~mlretrain_provider.operators.registry.RegisterModelOperator` returned, or a
@@ -77,7 +74,7 @@ class SmokeTestOperator(StepOperator):
         tested = self.recorded(run, "tested") if self.settled(run) else None
         if tested is not None:
             return {**tested.evidence, "checks": self.read_json(str(tested.evidence["checks_uri"]))}
-        if self._environment == "clean":
+        if self._environment == "clean" and not self._backend.remote:
             self.requirements = self._requirements
         try:
             result = super().perform(run, context)
@@ -104,6 +101,7 @@ class SmokeTestOperator(StepOperator):
             "signature_sha256": self.training.get("signature_sha256") or "",
             "example_uri": self.training.get("example_uri"),
             "environment": self._environment,
+            "install": self._environment == "clean" and self._backend.remote,
             "tolerance": float(self.tolerance),
         }
 
@@ -125,20 +123,19 @@ class SmokeTestOperator(StepOperator):
 
     @property
     def _environment(self) -> Literal["clean", "job"]:
-        return "clean" if self.mode == "clean" and self._requirements and not self._backend.remote else "job"
+        return "clean" if self.mode == "clean" and self._requirements else "job"
 
     def _not_installed(self, run: RunIdentity, error: UnmetRequirements) -> dict[str, Any]:
         """The result of a model for which no environment can be made."""
-        cause = _CAUSE.fullmatch(error.remedy or "")
-        said = " ".join((cause[1] if cause else f"{error.message}: {error.found}").split())[:_LONGEST_CAUSE]
+        reason = f"the model's requirements cannot be installed: {cause(error)}"
         check = Check(
-            name="requirements", passed=False, observed="cannot be installed", required="installed", note=said
+            name="requirements", passed=False, observed="missing", required="installed", note=reason
         )
         path = f"{self.folder(run, self.task_id)}/checks.json"
         self.store.write(path, wire.pretty([check]))
         return {
             "passed": False,
-            "reason": f"the model's requirements cannot be installed: {said}",
+            "reason": reason,
             "environment": self._environment,
             "checks": wire.to_wire([check]),
             "checks_uri": self.artifact_uri(path),

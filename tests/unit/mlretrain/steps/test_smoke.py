@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlretrain.data.split import Holdout
+from mlretrain.errors import TransientError, UnmetRequirements
 from mlretrain.runtime.fingerprint import MODEL_TAG
 from mlretrain.runtime.rehearsal import Rehearsal
 from mlretrain.runtime.store import read_uri
@@ -143,6 +145,50 @@ def test_what_training_did_not_say_is_not_asked(trained: Run, tested: Run) -> No
     result = tested(trained("constant"), model_sha256="", signature_sha256="", example_uri=None)
     assert result["passed"], result["reason"]
     assert "same answer" not in names(result)
+
+
+def test_where_the_job_can_install_the_environment_is_its_own(
+    trained: Run, tested: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[list[str]] = []
+
+    def install(target: Path, packages: list[str], named: list[str]) -> Path:
+        asked.append(packages)
+        return Path(sys.executable)
+
+    monkeypatch.setattr(smoke, "install", install)
+    training = trained("train")
+    result = tested(training, install=True)
+    assert (result["passed"], result["environment"]) == (True, "clean")
+    assert asked == [training["model_requirements"]]
+    assert "install" in result["seconds"]
+
+
+def test_what_cannot_be_installed_fails_the_model(
+    trained: Run, tested: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(*args: object) -> Path:
+        raise UnmetRequirements("no", found="x", remedy="uv said\n  cause: there is no holidays==99")
+
+    monkeypatch.setattr(smoke, "install", install)
+    result = tested(trained("train"), install=True)
+    assert (result["passed"], result["environment"]) == (False, "clean")
+    assert result["reason"] == "the model's requirements cannot be installed: there is no holidays==99"
+    assert names(result)[-1] == "requirements"
+
+
+@pytest.mark.parametrize("extra", [(), ("holidays==0.1",)])
+def test_without_an_index_the_jobs_environment_must_do(
+    trained: Run, tested: Run, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
+) -> None:
+    def install(*args: object) -> Path:
+        raise TransientError("the index does not answer")
+
+    monkeypatch.setattr(smoke, "install", install)
+    training = trained("train")
+    needs = (*training["model_requirements"], *extra)
+    result = tested(training, install=True, requirements=needs)
+    assert (result["passed"], result["environment"]) == (not extra, "job")
 
 
 @pytest.mark.parametrize(

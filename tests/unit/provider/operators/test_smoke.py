@@ -65,26 +65,29 @@ def test_the_job_gets_the_models_requirements_and_no_others(world: Any) -> None:
         "signature_sha256": "b" * 64,
         "example_uri": "file:///example.json",
         "environment": "clean",
+        "install": False,
         "tolerance": 1e-6,
     }
 
 
 @pytest.mark.usefixtures("passed")
-@pytest.mark.parametrize(
-    ("arguments", "remote"),
-    [
-        ({"mode": "job"}, False),
-        ({}, True),
-        ({"training": {**TRAINING, "model_requirements": []}}, False),
-    ],
-)
-def test_where_no_environment_is_made_the_jobs_own_is_asked(
-    world: Any, arguments: dict[str, Any], remote: bool
-) -> None:
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("arguments", [{"mode": "job"}, {"training": {**TRAINING, "model_requirements": []}}])
+def test_the_jobs_own_environment_is_asked(world: Any, arguments: dict[str, Any], remote: bool) -> None:
     world.backend.remote = remote
     dag = dag_of(world, requirements=["polars"], deferrable=False, **arguments)
     assert DagRunHarness(dag).run("smoke_test").result["environment"] == "job"
+    assert request(world).config["install"] is False
     assert world.backend.jobs[0].requirements == ("polars",)
+
+
+@pytest.mark.usefixtures("passed")
+def test_a_job_elsewhere_makes_the_environment_itself(world: Any) -> None:
+    world.backend.remote = True
+    dag = dag_of(world, requirements=["polars"], deferrable=False)
+    assert DagRunHarness(dag).run("smoke_test").result["environment"] == "clean"
+    assert request(world).config["install"] is True
+    assert world.backend.jobs[0].requirements == ("polars",), "its image must have what the pipeline asks for"
 
 
 @pytest.mark.usefixtures("passed")
