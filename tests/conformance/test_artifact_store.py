@@ -18,6 +18,7 @@ import pytest
 
 from mlretrain.errors import ConfigError, ContractError, NotFound, TransientError
 from mlretrain.ports import ArtifactStore
+from mlretrain.runtime.s3 import S3Settings, delete_object, head_object, put_file
 from mlretrain.runtime.store import join_uri, open_store, read_uri
 from tests.fixtures_s3 import moto_server, s3_env
 from tests.free_port import free_port
@@ -191,3 +192,20 @@ def test_a_bucket_that_is_not_there_is_not(moto_endpoint: str) -> None:
     store = open_store("s3://nowhere/x", s3_env(moto_endpoint))
     with pytest.raises(ConfigError, match="the bucket does not exist"):
         store.write("x", b"x")
+
+
+@pytest.mark.parametrize("kind", ["moto", "rclone"])
+def test_a_file_is_copied_to_s3_and_deleted(
+    request: pytest.FixtureRequest, kind: str, tmp_path: Path
+) -> None:
+    settings = S3Settings.from_env(s3_env(request.getfixturevalue(f"{kind}_endpoint")))
+    uri, file = f"s3://{BUCKET}/{tmp_path.name}/model.tar.gz", tmp_path / "model.tar.gz"
+    file.write_bytes(b"model" * 100_000)
+    put_file(uri, file, settings)
+
+    kept = head_object(uri, settings)
+    assert kept is not None
+    assert kept.size == 500_000
+    delete_object(uri, settings)
+    delete_object(uri, settings)
+    assert head_object(uri, settings) is None

@@ -67,7 +67,11 @@ class MlflowModels:
             ) from None
         if done.returncode:
             raise _not_downloaded(where, done.stderr)
-        return next((each.parent for each in folder.rglob("MLmodel")), folder)
+        return min(
+            (each.parent for each in folder.rglob("MLmodel")),
+            key=lambda each: len(each.parts),
+            default=folder,
+        )
 
 
 @contextmanager
