@@ -41,6 +41,7 @@ def policies_of(
     :param written: the pipeline as written, for positions.
     """
     applied, errors = list[Policy](), list[SpecError]()
+    tags = spec.dag_tags("retrain")  # a run finds out by them, too
     try:
         files = _in_reach(path, root, environ)
     except SpecErrors as problem:
@@ -51,7 +52,7 @@ def policies_of(
         except SpecErrors as problem:
             errors += problem.errors
             continue
-        if applying([found.policy], pipeline=spec.pipeline, tags=spec.tags, owner=spec.owner, tier=spec.tier):
+        if applying([found.policy], pipeline=spec.pipeline, tags=tags, owner=spec.owner, tier=spec.tier):
             applied.append(found.policy)
             errors += _unmet(found, spec, written)
     return tuple(applied), errors

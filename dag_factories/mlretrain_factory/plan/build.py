@@ -74,7 +74,7 @@ def _dag(source: PipelineSource, kind: DagKind, tasks: list[TaskPlan]) -> DagPla
         description=spec.description,
         doc_md=describe(source, kind),
         owner=spec.owner,
-        tags=tuple(sorted({*spec.tags, "mlretrain", kind})),
+        tags=spec.dag_tags(kind),
         defaults={
             "pipeline": spec.pipeline,
             "artifacts_uri": stack.artifacts_uri,

@@ -80,6 +80,11 @@ class PipelineSpec(Section):
         default=None, description="Path of a file to inherit from, relative to this one."
     )
 
+    def dag_tags(self, kind: str) -> tuple[str, ...]:
+        """Airflow's tags of one of its DAGs: the pipeline's own, `tier:1`, and those that find all of ours."""
+        tier = {f"tier:{self.tier}"} if self.tier is not None else set()
+        return tuple(sorted({*self.tags, *tier, "mlretrain", kind}))
+
     @model_validator(mode="after")
     def _sections_agree(self) -> PipelineSpec:
         self._check_gates()
