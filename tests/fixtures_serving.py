@@ -53,10 +53,10 @@ def wait_for(url: str, process: subprocess.Popen[Any]) -> None:
 
 
 @contextmanager
-def model_server(folder: Path, tracking_uri: str, **env: str) -> Iterator[ModelServer]:
+def model_server(folder: Path, tracking_uri: str, *arguments: str, **env: str) -> Iterator[ModelServer]:
     """The server, ready, for as long as the block."""
     command = [sys.executable, "-m", "mlretrain.serving", "--tracking-uri", tracking_uri, "--port", "0"]
-    command += ["--log-dir", str(folder / "predictions"), "--state-dir", str(folder / "state")]
+    command += ["--log-dir", str(folder / "predictions"), "--state-dir", str(folder / "state"), *arguments]
     with (folder / "server.log").open("a") as log:
         process = subprocess.Popen(
             command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=log, text=True

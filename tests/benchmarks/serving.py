@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
+from mlretrain.ports import Traffic
 from mlretrain.serving.target import LocalTarget
 from tests.fixtures_mlflow import mlflow_server
 from tests.fixtures_serving import model_server, wait_for
@@ -74,7 +75,7 @@ def main(seconds: float = 5.0) -> None:
         env = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri}
         subprocess.run([sys.executable, "-c", REGISTER], check=True, env=env, capture_output=True)
         with bare_server(tracking_uri) as bare, model_server(Path(scratch), tracking_uri) as server:
-            LocalTarget(server.url).apply("bench", {"1": 100})
+            LocalTarget(server.url).apply("bench", Traffic(weights={"1": 100}))
             urls = {"MLflow's app": bare, "mlretrain serve": f"{server.url}/models/bench/invocations"}
             print(f"{'':16} connections  requests/s   p50 ms   p95 ms   p99 ms   (medians of {ROUNDS})")
             for connections in (1, 8):

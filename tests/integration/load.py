@@ -2,10 +2,10 @@
 
 Every connection stays open and sends one request at a time; each request is one row with a serial number of
 its own in the column ``serial``, beside the columns of the JSON object ROW, or of an array of these, which
-take turns. With RATE so many requests are
-sent per second, else as many as are answered. A server that closes a connection after an answer, or is not
-there, is connected to again. It ends after SECONDS or on SIGTERM and prints, as one JSON object, what came
-back: ``requests`` is a list of ``[serial, status, version, sent at, latency in ms]``.
+take turns. With RATE so many requests are sent per second, else as many as are answered. A server that closes
+a connection after an answer, is not there or not ready, is connected to again, as a load balancer would. It
+ends after SECONDS or on SIGTERM and prints, as one JSON object, what came back: ``requests`` is a list of
+``[serial, status, version, sent at, latency in ms]``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ PAUSE_S = 0.02
 """Between attempts to connect."""
 
 
-async def connection(address: tuple[str, int], path: str, turn: Turns, row: dict[str, Any]) -> list[Request]:
+async def connection(
+    address: tuple[str, int], path: str, turn: Turns, rows: list[dict[str, Any]]
+) -> list[Request]:
     """One caller; a request that was sent and got no answer has status 0."""
     opened: Connection | None = None
     done: list[Request] = []
@@ -51,12 +53,18 @@ async def connection(address: tuple[str, int], path: str, turn: Turns, row: dict
 
 
 async def connect(address: tuple[str, int], turn: Turns) -> Connection | None:
-    """A connection as soon as somebody listens; none if the time is up before."""
+    """A connection as soon as the server says that it is ready; none if the time is up before."""
     while not turn.over():
         try:
-            return await asyncio.open_connection(*address)
-        except OSError:
-            await asyncio.sleep(PAUSE_S)
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(f"GET /ready HTTP/1.1\r\nHost: {address[0]}\r\n\r\n".encode())
+            status, _, closes = await answer(reader)
+            if status != 503 and not closes:
+                return reader, writer
+            writer.close()
+        except (OSError, EOFError):
+            pass
+        await asyncio.sleep(PAUSE_S)
     return None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,17 @@ if TYPE_CHECKING:
 GRACE_S = 30
 """How long requests in flight may take once the server stops."""
 
+LAST_S = 1.0
+"""How long a connection that is open stays so for a request that is under way on the network."""
+
 
 class Draining:
     """Serves until it is told to stop, and ``drain_s`` seconds longer.
 
-    A caller's connection, or a load balancer that has not heard yet, may bring a request at the very moment
-    the server stops. So in these seconds it says that it is not ready, answers what comes, and closes each
-    connection after its answer. A second signal ends it at once.
+    A load balancer that has not heard yet may bring a request at the very moment the server stops, and so may
+    a caller on a connection that is open. So it says that it is not ready, goes on for these seconds, then
+    takes no new connection, and gives those that are open :data:`LAST_S` to ask once more; whatever it
+    answers from the beginning on is the last answer of its connection. A second signal ends it at once.
     """
 
     def __init__(self, drain_s: float) -> None:
@@ -38,16 +44,26 @@ class Draining:
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-                if draining.begun() or not draining._drain_s:
+                again = draining.begun()
+                draining._begun.set()
+                if again or not draining._drain_s:
                     super().handle_exit(sig, frame)
                     return
-                draining._begun.set()
                 later = threading.Timer(draining._drain_s, super().handle_exit, (sig, frame))
                 later.daemon = True
                 later.start()
 
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                await asyncio.sleep(0)  # Whoever has connected is accepted before the door is shut.
+                for server in self.servers:
+                    server.close()
+                until = time.monotonic() + LAST_S
+                while self.server_state.connections and time.monotonic() < until:
+                    await asyncio.sleep(0.02)
+                await super().shutdown(sockets)
+
         config = uvicorn.Config(
-            self._closing(app) if self._drain_s else app,
+            self._closing(app),
             log_config=None,
             access_log=False,
             lifespan="on",
