@@ -13,6 +13,8 @@ from mlretrain_provider.targets.sagemaker_names import variant_of
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html
 MOST_VARIANTS = 10
 MOST_ALARMS = 10
+_ALARM_WAIT_S = (0, 3600)
+_STARTUP_S = (60, 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,8 @@ class EndpointOptions:
     security_group_ids: tuple[str, ...]
     network_isolation: bool
     alarms: tuple[str, ...]
-    alarm_wait_s: int
-    startup_timeout_s: int | None
+    alarm_wait_s: float
+    startup_timeout_s: float | None
     env: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,6 +53,15 @@ class EndpointOptions:
             raise wrong("instance_count", str(self.instance_count), "1 or more")
         if len(self.alarms) > MOST_ALARMS:
             raise wrong("alarms", str(len(self.alarms)), f"at most {MOST_ALARMS}")
+        _check_span("alarm_wait_s", self.alarm_wait_s, _ALARM_WAIT_S)
+        if self.startup_timeout_s is not None:
+            _check_span("startup_timeout_s", self.startup_timeout_s, _STARTUP_S)
+
+
+def _check_span(option: str, seconds: float, allowed: tuple[int, int]) -> None:
+    least, most = allowed
+    if not least <= seconds <= most:
+        raise wrong(option, f"{seconds:g} s", f"{least} s to {most} s")
 
 
 def check_order(traffic: Traffic) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,7 +91,7 @@ def watched(options: EndpointOptions) -> dict[str, Any]:
         "DeploymentConfig": {
             "BlueGreenUpdatePolicy": {
                 "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0},
-                "TerminationWaitInSeconds": options.alarm_wait_s,
+                "TerminationWaitInSeconds": math.ceil(options.alarm_wait_s),
             },
             "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": each} for each in options.alarms]},
         }
@@ -100,7 +101,7 @@ def watched(options: EndpointOptions) -> dict[str, Any]:
 def _variants(
     percents: Mapping[str, int], models: Mapping[str, str], options: EndpointOptions
 ) -> list[dict[str, Any]]:
-    startup = options.startup_timeout_s
+    startup = options.startup_timeout_s and math.ceil(options.startup_timeout_s)
     return [
         {
             "VariantName": variant_of(version),

@@ -127,7 +127,7 @@ def test_settings_reach_the_requests(aws: FakeEndpoints) -> None:
         aws,
         CHAMPION,
         instance_count=3,
-        startup_timeout_s=900,
+        startup_timeout_s=900.0,
         volume_kms_key="alias/disks",
         subnets=["subnet-1"],
         security_group_ids=["sg-1"],
@@ -520,6 +520,8 @@ class TestRefusals:
             ({"model_s3_uri": "file:///models"}, "models from S3 alone"),
             ({"instance_count": 0}, "instance_count"),
             ({"alarms": [str(each) for each in range(11)]}, "alarms"),
+            ({"alarm_wait_s": 3601.0}, r"alarm_wait_s.*0 s to 3600 s"),
+            ({"startup_timeout_s": 30.0}, r"startup_timeout_s.*60 s to 3600 s"),
         ],
     )
     def test_settings_that_cannot_work(self, aws: FakeEndpoints, options: dict[str, Any], said: str) -> None:
