@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlretrain.errors import MissingExtra
+from mlretrain.errors import MissingExtra, MlretrainError
 from mlretrain.ports import Traffic
 from mlretrain.serving.admin import Admin
 from mlretrain.serving.invocations import Invocations
@@ -57,6 +57,7 @@ def create_app(
     load: Load | None = None,
     clock: Callable[[], float] = time.time,
     ending: Callable[[], bool] = lambda: False,
+    failed: Callable[[MlretrainError], None] = lambda error: None,
 ) -> Starlette:
     """The server, not yet started: its lifespan restores the traffic and ends the prediction log.
 
@@ -66,6 +67,7 @@ def create_app(
     :param load: how to load a version; by default from MLflow's registry.
     :param clock: seconds since the epoch.
     :param ending: whether the server has been told to stop; it is not ready then.
+    :param failed: told why a model that was served, or pinned, will never be.
     """
     require()
     from starlette.applications import Starlette
@@ -80,7 +82,7 @@ def create_app(
         flush_s=settings.flush_s,
     )
     load = load or MlflowLoader(settings.tracking_uri)
-    router = Router(load, _memory(settings), metrics.traffic)
+    router = Router(load, _memory(settings), metrics.traffic, failed)
     mirror = Mirror(router=router, stats=stats, metrics=metrics, log=log)
     invocations = Invocations(
         router=router, stats=stats, metrics=metrics, log=log, mirror=mirror, clock=clock

@@ -103,14 +103,20 @@ class Router:
     :param load: how to load a version.
     :param file: where the traffic in force is kept.
     :param changed: told of every change of traffic.
+    :param failed: told why a model will never be served again as it was.
     """
 
     def __init__(
-        self, load: Load, file: TrafficFile | Pinned, changed: Changed = lambda model, traffic: None
+        self,
+        load: Load,
+        file: TrafficFile | Pinned,
+        changed: Changed = lambda model, traffic: None,
+        failed: Callable[[MlretrainError], None] = lambda error: None,
     ) -> None:
         self._load = load
         self._file = file
         self._changed = changed
+        self._failed = failed
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._loading: dict[tuple[str, str], asyncio.Future[Served]] = {}
         self._loaded: dict[tuple[str, str], Served] = {}
@@ -235,6 +241,7 @@ class Router:
             except MlretrainError as error:
                 logger.error("cannot serve %s again: %s", model, error)
                 self.restoring[model] = str(error)
+                self._failed(error)
                 return
 
     def _route(self, model: str) -> _Route:

@@ -12,7 +12,7 @@ import socket
 import sys
 from pathlib import Path
 
-from mlretrain.errors import ConfigError
+from mlretrain.errors import ConfigError, MlretrainError
 from mlretrain.serving.admin import TOKEN_VARIABLE
 from mlretrain.serving.app import Settings, create_app, require
 from mlretrain.serving.draining import Draining
@@ -76,7 +76,8 @@ def main(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, answer what is in flight, write the log, return 0.
 
     The first line on standard output is ``mlretrain serve: http://host:port``. Raises
-    :class:`~mlretrain.errors.ConfigError` if a setting cannot work.
+    :class:`~mlretrain.errors.ConfigError` if a setting cannot work, and for a pinned version that can never
+    be served what is wrong with it.
     """
     require()
     if not args.tracking_uri:
@@ -93,13 +94,23 @@ def main(args: argparse.Namespace) -> int:
     if open_to_all and settings.pinned is None:
         logger.warning("anyone who reaches %s may change what is served; set %s", url, TOKEN_VARIABLE)
     draining = Draining(args.drain_seconds)
-    app = create_app(settings, ending=draining.begun)
+    failures: list[MlretrainError] = []
+
+    def failed(error: MlretrainError) -> None:
+        if settings.pinned is not None:
+            failures.append(error)
+            for _ in range(2):  # the second signal ends it at once
+                signal.raise_signal(signal.SIGTERM)
+
+    app = create_app(settings, ending=draining.begun, failed=failed)
     sys.stdout.write(f"mlretrain serve: {url}\n")
     sys.stdout.flush()
     logger.info("serving on %s", url)
     _ignore_repeated_signals()
     _settle()
     draining.serve(app, listening)
+    if failures:
+        raise failures[0]
     return 0
 
 
