@@ -8,8 +8,15 @@ from mlretrain_factory.errors import SpecError, nearest
 from mlretrain_factory.faults import fault_at
 from mlretrain_factory.source_map import Node
 from mlretrain_factory.spec.backend import OURS, KubernetesSpec, SagemakerSpec
+from mlretrain_factory.spec.guard import COMPARED
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.resources import DEFAULT_CLASS, ResourceClassSpec, ResourcesSpec
+from mlretrain_factory.spec.serving import (
+    KubernetesServingSpec,
+    LocalServingSpec,
+    OtherServingSpec,
+    ServingSpec,
+)
 from mlretrain_factory.spec.stack import StackSpec
 
 _ON_THE_NETWORK = "Write `s3://…`"
@@ -59,6 +66,31 @@ def _check_serving(spec: PipelineSpec, stack: StackSpec, pipeline: Node, place: 
     ):
         message = f"models served on `{stack.serving.target}` need an image"
         yield fault_at(place, ("serving", "target"), message, "Add `image: …`, here or to the stack.")
+    else:
+        yield from _check_mirroring(spec, stack.serving, pipeline)
+
+
+def _check_mirroring(spec: PipelineSpec, serving: ServingSpec, pipeline: Node) -> Iterator[SpecError]:
+    """Copies of requests, and who compares their answers."""
+    if spec.deploy.strategy != "shadow" or isinstance(serving, OtherServingSpec):
+        return
+    if isinstance(serving, KubernetesServingSpec) and serving.gateway is None:
+        yield fault_at(
+            pipeline,
+            ("deploy", "strategy"),
+            "without a gateway nobody copies requests on `kubernetes`",
+            f"Add `gateway: …` to `serving` in stacks/{spec.stack}.yaml, or choose another strategy.",
+            found="'shadow'",
+        )
+    for i, guard in enumerate(spec.deploy.guards):
+        if guard.metric in COMPARED and not isinstance(serving, LocalServingSpec):
+            yield fault_at(
+                pipeline,
+                ("deploy", "guards", i, "metric"),
+                f"nobody compares the answers to mirrored requests on `{serving.target}`",
+                "Use `prediction_shift`, which reads the prediction log.",
+                found=f"'{guard.metric}'",
+            )
 
 
 def _check_classes(spec: PipelineSpec, stack: StackSpec, pipeline: Node) -> Iterator[SpecError]:

@@ -81,7 +81,7 @@ class PipelineSpec(Section):
     )
 
     def dag_tags(self, kind: str) -> tuple[str, ...]:
-        """Airflow's tags of one of its DAGs: the pipeline's own, `tier:1`, and those that find all of ours."""
+        """Airflow's tags of one of its DAGs: its own, `tier:1`, and those by which all of ours are found."""
         tier = {f"tier:{self.tier}"} if self.tier is not None else set()
         return tuple(sorted({*self.tags, *tier, "mlretrain", kind}))
 
