@@ -15,7 +15,7 @@ import sys
 import sysconfig
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlretrain.errors import ConfigError, MissingExtra, UserCodeError
@@ -38,9 +38,8 @@ FLAVORS = {
 }
 """The MLflow module for a model whose class, or a base of it, comes from a package."""
 
-_PARTS = ("xgboost", "lightgbm", "catboost")
-"""Packages whose estimators are used inside scikit-learn pipelines."""
-
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+"""By package, where the name differs and the packages' metadata need not be read for it."""
 
 _EXAMPLE_ROWS = 3
 _SEEN_ROWS = 10_000
@@ -108,7 +107,7 @@ def log_model(
     name = flavor_of(model, prediction_method)
     flavor = _load_flavor(name)
     with stored_by_value(user_module), _without_pickle_advice():
-        arguments = _arguments(name, flavor, model, inputs, prediction_method, sensitive)
+        arguments = _arguments(name, flavor, model, inputs, prediction_method, user_module, sensitive)
         info = flavor.log_model(**arguments, name="model")
     return LoggedModel(model_uri=info.model_uri, flavor=name)
 
@@ -132,7 +131,8 @@ def save_model(
     name = flavor_of(model, prediction_method)
     flavor = _load_flavor(name)
     with stored_by_value(user_module), _without_pickle_advice():
-        flavor.save_model(**_arguments(name, flavor, model, inputs, prediction_method), path=path)
+        arguments = _arguments(name, flavor, model, inputs, prediction_method, user_module)
+        flavor.save_model(**arguments, path=path)
     return path
 
 
@@ -149,6 +149,7 @@ def _arguments(
     model: object,
     inputs: pd.DataFrame,
     prediction_method: str,
+    user_module: ModuleType | None,
     sensitive: Collection[str] = (),
 ) -> dict[str, Any]:
     """What the flavour's ``log_model`` and ``save_model`` are both given."""
@@ -163,7 +164,9 @@ def _arguments(
         **arguments,
         "signature": _signature(model, inputs, prediction_method),
         "input_example": _example(inputs, sensitive),
-        "pip_requirements": _requirements(flavor.get_default_pip_requirements(**requirements_of)),
+        "pip_requirements": _requirements(
+            flavor.get_default_pip_requirements(**requirements_of), _parts(model) | _imports(user_module)
+        ),
     }
 
 
@@ -210,12 +213,48 @@ def _argument(flavor: ModuleType) -> str:
     return next(iter(inspect.signature(flavor.log_model).parameters))
 
 
-def _requirements(defaults: list[str]) -> list[str]:
+def _requirements(defaults: list[str], packages: Collection[str] = ()) -> list[str]:
     """``defaults`` and the installed version of whatever else the model needs to be loaded and fed."""
     named = {each.split("=")[0].split("<")[0].split(">")[0].strip().lower() for each in defaults}
-    wanted = ["numpy", "pandas", *(each for each in _PARTS if each in sys.modules)]
-    pinned = [f"{each}=={importlib.metadata.version(each)}" for each in wanted if each not in named]
+    known = {"numpy", "pandas", *filter(None, map(_distribution, packages))}
+    pinned = [f"{each}=={importlib.metadata.version(each)}" for each in sorted(known - named)]
     return [*defaults, *pinned]
+
+
+def _parts(model: object) -> set[str]:
+    """The packages that the model, the estimators inside it and their functions come from."""
+    get_params = getattr(model, "get_params", None)
+    inside = get_params(deep=True).values() if callable(get_params) and hasattr(model, "fit") else ()
+    return {_package(each) for each in (model, *inside)}
+
+
+def _imports(user_module: ModuleType | None) -> set[str]:
+    """The packages that the user's modules import, as far as they are stored with the model."""
+    top = user_module.__name__.partition(".")[0] if user_module else ""
+    package = sys.modules.get(top)
+    if package is None or _is_installed(package):
+        return set()
+    modules = [each for name, each in sys.modules.items() if name == top or name.startswith(f"{top}.")]
+    return {_package(each) for module in modules for each in vars(module).values()}
+
+
+def _package(thing: object) -> str:
+    if isinstance(thing, ModuleType):
+        return thing.__name__.partition(".")[0]
+    maker = thing if isinstance(thing, (type, FunctionType, BuiltinFunctionType)) else type(thing)
+    return (maker.__module__ or "").partition(".")[0]
+
+
+def _distribution(package: str) -> str | None:
+    """The installed distribution that ``package`` comes from; none for Python's own, ours and the user's."""
+    if package in ("", "mlretrain", "__main__") or package in sys.stdlib_module_names:
+        return None
+    name = _DISTRIBUTIONS.get(package, package)
+    try:
+        return importlib.metadata.metadata(name)["Name"].lower()
+    except importlib.metadata.PackageNotFoundError:
+        found = importlib.metadata.packages_distributions().get(package, ())
+        return found[0].lower() if found else None
 
 
 @contextlib.contextmanager

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import json
+import sys
+from types import ModuleType
 from typing import Any
 
+import moto
 import pandas as pd
+import pendulum
+import pyarrow
 import pytest
+import yaml
 from mlflow.pyfunc.model import PythonModel
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from mlretrain.errors import ConfigError, UserCodeError
 from mlretrain.runtime import flavors
@@ -62,6 +71,26 @@ def test_requirements_are_pinned_once() -> None:
     requirements = flavors._requirements(["scikit-learn==1.9.1", "numpy<3"])
     assert requirements[:2] == ["scikit-learn==1.9.1", "numpy<3"]
     assert [each.partition("==")[0] for each in requirements[2:]] == ["pandas"]
+
+
+def test_requirements_name_what_the_model_is_made_of_and_its_code_imports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = flavors._parts(make_pipeline(FunctionTransformer(yaml.safe_load), LogisticRegression()))
+    assert parts >= {"sklearn", "yaml"}
+    code = ModuleType("trainings")
+    code.__dict__.update(pq=pyarrow, late=pendulum.DateTime, json=json, rate=0.1, own=flavors.flavor_of)
+    code.__file__ = "/dags/trainings/__init__.py"
+    nested = ModuleType("trainings.features")
+    nested.__dict__.update(moto=moto)
+    monkeypatch.setitem(sys.modules, "trainings", code)
+    monkeypatch.setitem(sys.modules, "trainings.features", nested)
+    imports = flavors._imports(nested)
+    assert imports >= {"pyarrow", "pendulum", "moto", "mlretrain", "json"}
+    requirements = flavors._requirements(["scikit-learn==1.9.1"], {*parts, *imports, "no_such_package"})
+    named = [each.partition("==")[0] for each in requirements]
+    assert named == ["scikit-learn", "moto", "numpy", "pandas", "pendulum", "pyarrow", "pyyaml"]
+    assert flavors._imports(None) == flavors._imports(json) == set()
 
 
 def test_the_input_example_tells_nothing_of_a_sensitive_column() -> None:
