@@ -161,14 +161,9 @@ class KubernetesTarget:
             versions.deploy(version, place, order.stamp(before, service), over=stamp)
 
     def _place(self, version: str, wanted: Traffic, counts: Mapping[str, int]) -> Place:
-        """Alone a version is chosen by its number; pods of one that answers no more are replaced.
-
-        Connections that were opened earlier would else go on being answered by them.
-        """
-        shared = None if version in wanted.served else False
-        if len(wanted.served) > 1 and version in wanted.served:
-            shared = True
-        return Place(replicas=counts[version], shared=shared)
+        served = version in wanted.served
+        alone = served and (len(wanted.served) == 1 or self._routes is not None)  # chosen by its number
+        return Place(replicas=counts[version], served=served, shared=None if alone else served)
 
     def _counts(self, wanted: Traffic, switch: Switch) -> dict[str, int]:
         """Pods by version."""

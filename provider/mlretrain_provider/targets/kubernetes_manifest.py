@@ -25,7 +25,6 @@ from mlretrain_provider.targets.kubernetes_options import (
     KubernetesServingOptions,
     ServingOptions,
 )
-from mlretrain_provider.targets.kubernetes_order import STAMP
 
 Manifest = dict[str, Any]
 
@@ -33,6 +32,8 @@ GATEWAY_GROUP = "gateway.networking.k8s.io"
 MODEL_LABEL, VERSION_LABEL = "mlretrain/model", "mlretrain/version"
 SHARED_LABEL = "mlretrain/shared"
 """``"true"`` on pods that answer whenever several versions share the model's Service."""
+SERVED, RESTED = "mlretrain/served", "mlretrain/rested"
+"""On a Deployment: whether its pods answer requests; and, on the pods too, when they last ceased to."""
 _ENDS_S = 35
 """How long the server may take to answer what is in flight, and to write its log."""
 
@@ -63,21 +64,29 @@ def version_labels(model: str, version: str) -> dict[str, str]:
 
 
 def deployment(
-    model: str, version: str, options: ServingOptions, *, replicas: int, shared: bool, stamp: int
+    model: str,
+    version: str,
+    options: ServingOptions,
+    *,
+    replicas: int,
+    shared: bool,
+    notes: Mapping[str, str],
 ) -> Manifest:
     """The Deployment of a version; a change of it never lets the number of its ready pods fall.
 
-    :param stamp: the generation that wants it.
+    :param notes: its annotations; that called :data:`RESTED` is the pods', too.
     """
+    template = pod_template(model, version, options, {SHARED_LABEL: str(shared).lower()})
+    template["metadata"].setdefault("annotations", {})[RESTED] = notes[RESTED]
     return {
-        "metadata": _metadata(model, version, options, {STAMP: str(stamp)}),
+        "metadata": _metadata(model, version, options, notes),
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": version_labels(model, version)},
             "revisionHistoryLimit": 1,
             "progressDeadlineSeconds": math.ceil(options.ready_timeout_s),
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": pod_template(model, version, options, {SHARED_LABEL: str(shared).lower()}),
+            "template": template,
         },
     }
 

@@ -13,10 +13,16 @@ from mlretrain_provider.backends import kubernetes_pod
 from mlretrain_provider.backends.kubernetes_job import MAIN
 from mlretrain_provider.targets import kubernetes_manifest as manifest
 from mlretrain_provider.targets import kubernetes_rollout as rollout
-from mlretrain_provider.targets.kubernetes_manifest import SHARED_LABEL, VERSION_LABEL
+from mlretrain_provider.targets.kubernetes_manifest import RESTED, SERVED, SHARED_LABEL, VERSION_LABEL
 from mlretrain_provider.targets.kubernetes_objects import DEPLOYMENT, POD, REPLICA_SET, SERVICE, Objects
 from mlretrain_provider.targets.kubernetes_options import ServingOptions
-from mlretrain_provider.targets.kubernetes_order import is_strange, refuse_strangers, stamped
+from mlretrain_provider.targets.kubernetes_order import (
+    STAMP,
+    is_strange,
+    notes_of,
+    refuse_strangers,
+    stamped,
+)
 
 Object = dict[str, Any]
 
@@ -29,12 +35,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What a version shall be: how many pods, and whether these answer what versions share.
+    """What a version shall be.
 
-    :param shared: ``None`` leaves a version that is there as it is.
+    :param replicas: how many pods.
+    :param served: whether they answer requests. The pods of a version that did, and shall no more, are
+        replaced: connections that were opened to them would go on being answered.
+    :param shared: whether they answer what versions share; ``None`` leaves those that are there as they are.
     """
 
     replicas: int
+    served: bool
     shared: bool | None
 
 
@@ -74,13 +84,13 @@ class Versions:
             refuse_strangers(self.model, found)
             if found and stamped(found) > (stamp if over is None else over):
                 return None
-            shared, replicas = place.shared, place.replicas
-            if shared is None:
-                shared = is_shared(found) if found else True
-            if found and not shrink:
-                replicas = max(replicas, int(found["spec"]["replicas"]))
             return manifest.deployment(
-                self.model, version, self.options, replicas=replicas, shared=shared, stamp=stamp
+                self.model,
+                version,
+                self.options,
+                replicas=place.replicas if shrink or not found else max(place.replicas, _replicas(found)),
+                shared=place.shared if place.shared is not None else not found or is_shared(found),
+                notes={STAMP: str(stamp), SERVED: str(place.served).lower(), RESTED: _rested(place, found)},
             )
 
         self.objects.change(DEPLOYMENT, name, make)
@@ -176,6 +186,18 @@ class Versions:
             for pod in self.objects.select(POD, labels)
             if any(owner["uid"] in sets for owner in pod["metadata"].get("ownerReferences") or ())
         ]
+
+
+def _rested(place: Place, found: Object | None) -> str:
+    """What has to change on a version's pods for them to be replaced."""
+    before = notes_of(found) if found else {}
+    if found and before.get(SERVED) == "true" and not place.served:
+        return str(found["metadata"]["resourceVersion"])
+    return before.get(RESTED, "")
+
+
+def _replicas(deployment: Object) -> int:
+    return int(deployment["spec"]["replicas"])
 
 
 def is_shared(deployment: Object) -> bool:

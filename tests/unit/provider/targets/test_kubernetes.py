@@ -113,6 +113,11 @@ def test_pods_of_a_version_that_becomes_a_standby_are_replaced(cluster: FakeKube
     assert cluster.pods("7")[0]["metadata"]["name"] != answering["metadata"]["name"]
     assert target(cluster).current("m") == traffic(v7=0, v8=100)
 
+    (rested,) = cluster.pods("7")
+    target(cluster).apply("m", traffic(v7=100, v8=0))
+    assert cluster.pods("7") == [rested]
+    assert cluster.pods("8")[0]["metadata"]["name"] != standby["metadata"]["name"]
+
 
 def test_a_roll_back_moves_the_traffic_before_it_waits_for_anything(cluster: FakeKubernetes) -> None:
     target(cluster).apply("m", traffic(v7=90, v8=10))
