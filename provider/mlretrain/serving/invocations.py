@@ -85,17 +85,19 @@ class Invocations:
         code = answer.code
         if code is None or 400 <= code < 500:
             return
-        self._mirror.offer(
-            Copied(
-                model=answer.model,
-                request_id=answer.request_id.decode(),
-                scope=asked,
-                body=body,
-                at=self._now(),
-                code=code,
-                predictions=answer.call.predictions,
-            )
+        turn = self._router.copies(answer.model)
+        if not turn:
+            return
+        copied = Copied(
+            model=answer.model,
+            request_id=answer.request_id.decode(),
+            scope=asked,
+            body=body,
+            at=self._now(),
+            code=code,
+            predictions=answer.call.predictions,
         )
+        self._mirror.offer(copied, turn)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

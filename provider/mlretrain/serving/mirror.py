@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -95,9 +96,9 @@ class Mirror:
             self._metrics.mirror_dropped(copied.model, served.version)
         self._waiting.clear()
 
-    def offer(self, copied: Copied) -> None:
+    def offer(self, copied: Copied, turn: Sequence[Served]) -> None:
         """Queue a request for the versions whose turn it is."""
-        for served in self._router.copies(copied.model):
+        for served in turn:
             if self._waiting_bytes + copied.size > self._capacity_bytes:
                 self._metrics.mirror_dropped(copied.model, served.version)
                 continue
