@@ -15,16 +15,20 @@ from airflow.sdk import DAG
 
 from mlretrain.data.dataset import write_dataset
 from mlretrain.data.resolve import resolve
+from mlretrain.errors import InvalidInput
 from mlretrain.ledger import Ledger
-from mlretrain.ports import JobSpec
+from mlretrain.ports import JobSpec, Traffic
 from mlretrain.runtime.store import open_store, read_uri
+from mlretrain.serving.target import LocalTarget
 from mlretrain_provider.backends.local import LocalBackend
+from mlretrain_provider.card import publish_card
 from mlretrain_provider.hooks.mlflow import MLflowHook
 from mlretrain_provider.operators.registry import RegisterModelOperator
 from mlretrain_provider.operators.smoke import SmokeTestOperator
 from mlretrain_provider.operators.training import TrainModelOperator
 from tests.fakes.airflow_harness import DagRunHarness
 from tests.fixtures_mlflow import mlflow_server
+from tests.fixtures_serving import model_server
 
 pytestmark = [pytest.mark.airflow, pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -195,17 +199,41 @@ def test_a_requirement_that_the_jobs_own_environment_lacks_is_found(
     )
 
 
-def test_a_tampered_version_is_found(run: Callable[..., DagRunHarness], tracking: tuple[str, Path]) -> None:
+def test_a_tampered_version_is_found_and_not_served(
+    run: Callable[..., DagRunHarness], tracking: tuple[str, Path], tmp_path: Path
+) -> None:
     harness = run("train", mode="job")
     operator: Any = harness.dag.get_task("smoke_test")
     version = MLflowHook().registry().version(operator.pipeline, "@challenger")
     assert version is not None
+    everything = Traffic(weights={version.version: 100})
+    for folder in ("before", "after"):
+        (tmp_path / folder).mkdir()
+    with model_server(tmp_path / "before", tracking[0]) as server:
+        LocalTarget(server.url).apply(operator.pipeline, everything)
+        assert LocalTarget(server.url).current(operator.pipeline).served == everything.served
+
     training = harness.supervisor.xcoms["train", "return_value"]
     model_id = training["model_uri"].removeprefix("models:/")
     (file,) = tracking[1].rglob(f"{model_id}/**/model.pkl")
     file.write_bytes(file.read_bytes() + b"\0")
+    with (
+        model_server(tmp_path / "after", tracking[0]) as server,
+        pytest.raises(InvalidInput, match="the model is not what was registered: other files"),
+    ):
+        LocalTarget(server.url).apply(operator.pipeline, everything)
+
     result = smoke(harness)
     assert result["passed"] is False
     assert result["reason"].startswith("the model's files changed since training")
     assert [each["name"] for each in result["checks"]] == ["files"]
     assert version.tags["mlretrain.model_sha256"].startswith(result["checks"][0]["required"])
+
+    uri = publish_card(operator, version.version)
+    assert "failed: the model's files changed since training" in read_uri(uri).decode()
+    rest = MLflowHook().rest
+    known = {"name": operator.pipeline, "version": version.version}
+    description = rest.get("model-versions/get", known)["model_version"]["description"]
+    assert description.startswith(f"# {operator.pipeline}, version {version.version}\n\nIt has never been")
+    files = rest.get("artifacts/list", {"run_id": version.run_id or ""})["files"]
+    assert "card.md" in [each["path"] for each in files]
