@@ -9,6 +9,7 @@ import pytest
 from mlretrain_factory.cli import main
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
+EXAMPLES = Path(__file__).parents[3] / "example_dags"
 GOLDEN = Path(__file__).parents[2] / "golden"
 
 
@@ -50,8 +51,7 @@ def test_what_another_machine_knows_is_no_fault_of_a_stack(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLRETRAIN_HOME", raising=False)
-    stacks = Path(__file__).parents[3] / "example_dags" / "stacks"
-    assert main(["lint", str(stacks)]) == 0
+    assert main(["lint", str(EXAMPLES / "stacks")]) == 0
     assert capsys.readouterr().out.endswith("broken: 0\n")
 
 
@@ -90,12 +90,29 @@ def test_schema(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_schema_accepts_what_the_loader_accepts() -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    from mlretrain_factory.schema import pipeline_schema
+    from mlretrain_factory.schema import pipeline_schema, policy_schema, stack_schema
     from mlretrain_factory.source_map import read_source
 
     golden = [file.parent / "pipeline.yaml" for file in GOLDEN.glob("*/plan.json")]
     for file in [*golden, *(FIXTURES / "good").glob("*.yaml")]:
         jsonschema.validate(read_source(file).data, pipeline_schema())
+    for file in [*GOLDEN.glob("*/stacks/*.yaml"), *(EXAMPLES / "stacks").glob("*.yaml")]:
+        if file.parts[-3] == "kubernetes":
+            continue  # has a faulty team, which is that team's affair
+        jsonschema.validate(read_source(file).data, stack_schema())
+    for file in [*GOLDEN.glob("*/policies/*.yaml"), *(EXAMPLES / "policies").glob("*.yaml")]:
+        jsonschema.validate(read_source(file).data, policy_schema())
+
+
+@pytest.mark.parametrize("name", ["served-by-typo", "served-roleless", "served-unconnected"])
+def test_the_schema_refuses_what_a_target_does_not_take(name: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from mlretrain_factory.schema import stack_schema
+    from mlretrain_factory.source_map import read_source
+
+    stack = read_source(FIXTURES / "malformed" / "stacks" / f"{name}.yaml").data
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(stack, stack_schema())
 
 
 @pytest.mark.parametrize(
