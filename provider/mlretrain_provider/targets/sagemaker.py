@@ -128,7 +128,7 @@ class SageMakerTarget:
         endpoint = self._endpoint(model)
         models = self._models(endpoint, model)
         for _ in range(_ROUNDS):
-            state = self._fenced(endpoint, model, order)
+            state = self._at_once(models, self._fenced(endpoint, model, order), order)
             asked = False
             if not state.is_serving(order):
                 asked = self._ask(models, state, order)
@@ -156,6 +156,19 @@ class SageMakerTarget:
         state = endpoint.settled()
         refuse_late(model, order, state.memory.last)
         return state
+
+    def _at_once(self, models: SageMakerModels, state: EndpointState, order: Traffic) -> EndpointState:
+        """The state once requests have moved as far as they can without new machines.
+
+        Whoever is to leave serves nothing within moments, not only once an update has taken its machines.
+        """
+        weights = state.without_leaving(order)
+        if weights is None:
+            return state
+        endpoint = models.endpoint
+        endpoint.remember(state, _accepted(state, order))
+        endpoint.weigh(weights_request(endpoint.names.endpoint, weights))
+        return self._fenced(endpoint, models.model, order)
 
     def _ask(self, models: SageMakerModels, state: EndpointState, order: Traffic) -> bool:
         """Whether SageMaker has taken the order; it does not while it is at work on another."""

@@ -75,6 +75,17 @@ class EndpointState:
             and dict(self.mirrored) == dict(traffic.mirrored)
         )
 
+    def without_leaving(self, traffic: Traffic) -> dict[str, int] | None:
+        """The weights with which those who stay answer all requests; ``None`` if it takes no such step.
+
+        That is one before variants are taken away, where all that are to answer are there already.
+        """
+        leaving = dict.fromkeys(set(self.weights) - set(traffic.weights), 0)
+        weights = {**traffic.weights, **leaving}
+        if self.status != "InService" or not leaving or not traffic.weights:
+            return None
+        return weights if set(weights) == set(self.weights) and weights != dict(self.weights) else None
+
     def failure(self, where: str) -> MlretrainError:
         """Why an order that was accepted has not been carried out."""
         reason = self.reason or "SageMaker gives no reason"

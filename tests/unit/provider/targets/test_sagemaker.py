@@ -97,6 +97,16 @@ def test_other_variants_need_an_update(aws: FakeEndpoints) -> None:
     assert endpoint.config.startswith("flights-g2-")
 
 
+def test_who_is_to_leave_serves_nothing_before_its_machines_are_taken_away(aws: FakeEndpoints) -> None:
+    serve(aws, CHAMPION, CANARY)
+    before_update: list[Traffic] = []
+    aws.before["update_endpoint"] = lambda: before_update.append(aws.target().current("flights"))
+    serve(aws, Traffic(weights={"1": 100}, generation=3))
+
+    assert [each.weights for each in before_update] == [{"1": 100, "2": 0}]
+    assert aws.target().current("flights") == Traffic(weights={"1": 100}, generation=3)
+
+
 def test_a_mirrored_version_is_a_shadow_variant_with_its_share(aws: FakeEndpoints) -> None:
     endpoint = serve(aws, CHAMPION, Traffic(weights={"1": 100}, mirrored={"2": 25}, generation=2))
 
@@ -209,14 +219,14 @@ class TestRollback:
     def test_a_way_back_that_fails_too_is_named_and_the_next_order_replaces_all(
         self, aws: FakeEndpoints
     ) -> None:
-        serve(aws, CHAMPION, CANARY)
+        serve(aws, CHAMPION)
         aws.fail("Rollback failed as well", status="UpdateRollbackFailed")
         with pytest.raises(TransientError, match=r"mixture of old and new.*UpdateRollbackFailed"):
-            serve(aws, PROMOTED)
-        assert aws.target().current("flights").served == CANARY.weights
+            serve(aws, CANARY)
+        assert aws.target().current("flights").served == CHAMPION.weights
 
-        serve(aws, Traffic(weights={"1": 90, "2": 10}, generation=5))
-        assert aws.calls.count("update_endpoint") == 3
+        serve(aws, Traffic(weights={"1": 100}, generation=5))
+        assert aws.calls.count("update_endpoint") == 2
         assert aws.calls.count("update_endpoint_weights_and_capacities") == 0
 
     def test_an_endpoint_that_never_came_up_serves_nothing_and_is_replaced(self, aws: FakeEndpoints) -> None:
