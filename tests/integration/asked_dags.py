@@ -30,7 +30,8 @@ class CandidateOperator(PipelineOperator):
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         champion = self.registry.version(self.pipeline, f"@{CHAMPION}")
-        version = self.registry.register(self.pipeline, f"models:/{run.run_id}", run.run_id, {})
+        made_by = self.tracker.open_run(self.pipeline, run.run_id, run.run_id, {})
+        version = self.registry.register(self.pipeline, f"s3://models/{made_by}", made_by, {})
         self.append(run, "registered", version=version.version, reason=run.reason)
         evaluation = Evaluation(
             holdout_sha256="a" * 64,

@@ -163,8 +163,16 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
 
     def _field(self) -> Param:
         if self.reason == "required":
-            return Param("", type="string", minLength=1, title="Reason", description="Goes to the ledger.")
-        return Param(None, type=["null", "string"], title="Reason", description="Goes to the ledger.")
+            return Param(
+                "",
+                type="string",
+                minLength=1,
+                title="Reason",
+                description="Kept in the ledger, with your name.",
+            )
+        return Param(
+            None, type=["null", "string"], title="Reason", description="Kept in the ledger, with your name."
+        )
 
     def _links(self, version: str) -> dict[str, str]:
         url = ModelVersionLink().url(self, {"version": version})
