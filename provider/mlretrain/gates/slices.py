@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mlretrain.gates import conditions
 from mlretrain.gates.conditions import Pair
@@ -29,8 +30,11 @@ def slice_checks(gate: Gate, evaluation: Evaluation, sign: float) -> Iterator[Ch
             note="no slice could be judged",
         )
     of_each = ((*conditions.bounds(gate, pair), *conditions.drop(gate, pair, sign)) for pair in judged)
+    few = sum(len(_supports(evaluation, column)) for column in columns) - len(judged)
     for findings in zip(*of_each, strict=True):
-        yield from (finding.check for finding in sorted(findings, key=lambda each: each.room))
+        worst, *others = (finding.check for finding in sorted(findings, key=lambda each: each.room))
+        yield replace(worst, note="; ".join(each for each in (worst.note, _unjudged(few, gate)) if each))
+        yield from others
 
 
 def gap_checks(gate: Gate, evaluation: Evaluation, sign: float) -> Iterator[Check]:
@@ -51,7 +55,7 @@ def gap_checks(gate: Gate, evaluation: Evaluation, sign: float) -> Iterator[Chec
         passed=usable(gap) and gap <= gate.max_gap,
         observed=observed,
         required=f"≤ {number(gate.max_gap)}",
-        note=f"{few} groups of fewer than {gate.min_support} rows not judged" if few else None,
+        note=_unjudged(few, gate),
     )
 
 
@@ -102,6 +106,10 @@ def _left_out(evaluation: Evaluation, column: str) -> Iterator[Check]:
             required=f"all {evaluation.rows}",
             note="some rows were not scored" if rows else "not measured",
         )
+
+
+def _unjudged(few: int, gate: Gate) -> str | None:
+    return f"not judged: {few} with fewer than {gate.min_support} rows" if few else None
 
 
 def _missing(groups: list[Pair], gate: Gate) -> str:

@@ -113,6 +113,11 @@ def test_what_cannot_be_computed_is_rejected(broken: Evaluation) -> None:
     assert verdict(Gate(metric="roc_auc", versus="champion", confidence=0.95), broken) == "reject"
 
 
+def test_slices_that_are_too_small_are_counted() -> None:
+    check = judge([Gate(metric="roc_auc", slices="all", max_drop=0.03)], BETTER).checks[1]
+    assert check.note == "900 rows; not judged: 1 with fewer than 100 rows"
+
+
 def test_the_worst_slice_is_named_even_when_all_hold() -> None:
     gate = Gate(metric="roc_auc", slices="all", max_drop=0.9, min_support=50)
     assert judge([gate], BETTER).reason == (
@@ -201,7 +206,7 @@ def test_a_gap_names_the_best_and_the_worst_group() -> None:
     check = result.checks[1]
     assert check.name == "gap of roc_auc by carrier"
     assert check.observed == "0.1 (best carrier=B6 0.8 with 200 rows, worst carrier=AA 0.7 with 900 rows)"
-    assert check.note == "1 groups of fewer than 100 rows not judged"
+    assert check.note == "not judged: 1 with fewer than 100 rows"
 
 
 def test_the_best_group_of_a_loss_has_the_smallest() -> None:
