@@ -29,6 +29,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 from unittest.mock import patch
 
@@ -111,6 +112,7 @@ class FakeEndpoints:
     lose: int | None = None
     """From which call on the first answer that is good is lost, though it was carried out."""
     models: set[str] = field(default_factory=set)
+    clients: Any = None
 
     @property
     def artifacts_uri(self) -> str:
@@ -137,7 +139,23 @@ class FakeEndpoints:
         around = Surroundings(pipeline=PIPELINE, artifacts_uri=self.artifacts_uri, storage_conn_id=CONN_ID)
         target = open_target(serving, around)
         assert isinstance(target, SageMakerTarget)
+        if serving["conn_id"] == CONN_ID:
+            # Making a client of boto3 takes longer than all that a test does with it.
+            self.clients = vars(target)["_clients"] = self.clients or target._clients
         return target
+
+    def forget(self) -> None:
+        """Be as new, for the next test."""
+        from moto.sagemaker.models import sagemaker_backends
+
+        for each in (self.endpoints, self.configs, self.tags, self.before):
+            each.clear()
+        for row in (self.calls, self.requests, self.failures, self.refusals):
+            row.clear()
+        self.models.clear()
+        sagemaker_backends[ACCOUNT][REGION]._models.clear()
+        self.looks, self.lose = 1, None
+        self.folder = Path(mkdtemp(prefix="test-", dir=self.folder.parent))
 
     def client(self, service: str) -> Any:
         """A boto3 client of this server."""
@@ -367,13 +385,12 @@ class FolderModels:
 @contextmanager
 def fake_endpoints(looks: int = 1) -> Iterator[FakeEndpoints]:
     """A server with a bucket; the Airflow connection of the SageMaker tests leads to it in this process."""
-    from tempfile import TemporaryDirectory
-
     from moto.cloudwatch.models import Statistics
     from moto.sagemaker.responses import SageMakerResponse
 
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="mlretrain-endpoints-")))
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="mlretrain-endpoints-"))) / "test"
+        folder.mkdir()
         url = stack.enter_context(moto_server(BUCKET))
         fake = FakeEndpoints(endpoint_url=url, folder=folder, looks=looks)
         for operation in _OPERATIONS:
@@ -387,8 +404,6 @@ def fake_endpoints(looks: int = 1) -> Iterator[FakeEndpoints]:
         stack.callback(logging.getLogger("werkzeug").setLevel, logging.getLogger("werkzeug").level)
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
         yield fake
-        for model in list(fake.models):
-            fake.client("sagemaker").delete_model(ModelName=model)
 
 
 def put_metrics(

@@ -32,10 +32,17 @@ PROMOTED = Traffic(weights={"2": 100}, generation=4)
 NOTHING = Traffic(generation=5)
 
 
-@pytest.fixture
-def aws() -> Iterator[FakeEndpoints]:
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[FakeEndpoints]:
     with fake_endpoints() as fake:
         yield fake
+
+
+@pytest.fixture
+def aws(cloud: FakeEndpoints) -> FakeEndpoints:
+    """A cloud in which nobody has done anything yet."""
+    cloud.forget()
+    return cloud
 
 
 def serve(aws: FakeEndpoints, *orders: Traffic, **options: Any) -> FakeEndpoint:
