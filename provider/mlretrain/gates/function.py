@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,17 +43,12 @@ class Evidence:
     champion: Predictions | None = None
 
 
-def ask(name: str, evidence: Evidence, *, fatal: Callable[[Exception], bool]) -> FunctionResult:
-    """What the function ``package.module:name`` says; it gets a copy and can change nothing of the evidence.
-
-    :param fatal: which errors are none of the function's doing and are raised.
-    """
+def ask(name: str, evidence: Evidence) -> FunctionResult:
+    """What the function ``package.module:name`` says; it gets a copy and cannot change the evidence."""
     try:
         function: Any = load_entrypoint(name, "promote.gates.function")[0]
         return _result(function(copy.deepcopy(evidence)))
-    except Exception as error:
-        if fatal(error):
-            raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever users' code raises is a no
         return FunctionResult(passed=False, error=_short(f"{type(error).__name__}: {error}"))
 
 

@@ -163,7 +163,7 @@ def _functions(
         candidate=candidate.answer.predictions,
         champion=champion.answer.predictions if champion else None,
     )
-    return {name: ask(name, evidence, fatal=is_away) for name in config.functions}
+    return {name: ask(name, evidence) for name in config.functions}
 
 
 def _calibration(config: Config, ctx: StepContext, holdout: HeldOut, candidate: Answer) -> Calibration:

@@ -38,7 +38,7 @@ def evidence() -> Evidence:
 
 def said(module: ModuleType, evidence: Evidence, check: Callable[[Evidence], Any]) -> FunctionResult:
     module.check = check  # type: ignore[attr-defined]
-    return ask("own_gates:check", evidence, fatal=lambda error: isinstance(error, ConnectionError))
+    return ask("own_gates:check", evidence)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,8 @@ def test_what_it_raises_is_a_no_with_its_words(module: ModuleType, evidence: Evi
     assert len(str(result.error)) == 200
 
 
-def test_what_is_not_its_doing_is_raised(module: ModuleType, evidence: Evidence) -> None:
-    def check(_: Evidence) -> bool:
-        raise ConnectionError
-
-    with pytest.raises(ConnectionError):
-        said(module, evidence, check)
+def test_leaving_is_a_no_too(module: ModuleType, evidence: Evidence) -> None:
+    assert said(module, evidence, lambda _: sys.exit(0)).error == "SystemExit: 0"
 
 
 def test_a_function_that_is_not_there_is_a_no(module: ModuleType, evidence: Evidence) -> None:
@@ -98,7 +94,7 @@ def test_a_function_that_is_not_there_is_a_no(module: ModuleType, evidence: Evid
         "not_here:check": "there is no module 'not_here'",
         "own_gates": "names no function",
     }.items():
-        result = ask(name, evidence, fatal=lambda error: False)
+        result = ask(name, evidence)
         assert not result.passed
         assert words in str(result.error)
 
