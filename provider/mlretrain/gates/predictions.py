@@ -38,9 +38,9 @@ _DATE = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/")
 class PredictionShift:
     """How far two sets of predictions are apart, between 0 and 1.
 
-    :param effect: the Jensen–Shannon distance, or the difference of the shares of predictions that are
-        missing if that is larger.
-    :param certain: the part of it that so few predictions of one distribution do not show by chance.
+    :param effect: the Jensen–Shannon distance, less what so few predictions of one distribution show on
+        average; or the difference of the shares of predictions that are missing, if that is larger.
+    :param certain: what so few predictions of one distribution do not show even by bad luck.
     :param rows: predictions of the version.
     :param champion_rows: of the champion.
     """
@@ -145,27 +145,49 @@ def _measure(ours: DuckDBPyRelation, theirs: DuckDBPyRelation) -> PredictionShif
     was, now = reference.column(PREDICTION), current.column(PREDICTION)
     if not reference.rows or not current.rows or was is None or now is None:
         return None
-    batched = math.sqrt(max(_rows_per_request(ours), _rows_per_request(theirs)))
-    effects = _effects(was, now)
+    batch = max(_rows_per_request(ours), _rows_per_request(theirs))
+    effects = _effects(was, now, batch)
     return PredictionShift(
         effect=max(effect for effect, _ in effects),
-        certain=max(0.0, *(effect - noise * batched for effect, noise in effects)),
+        certain=max(0.0, *(certain for _, certain in effects)),
         rows=current.rows,
         champion_rows=reference.rows,
     )
 
 
-def _effects(was: ColumnProfile, now: ColumnProfile) -> list[tuple[float, float]]:
-    """Each effect with its noise; predictions of another kind are wholly others."""
+def _effects(was: ColumnProfile, now: ColumnProfile, batch: float) -> list[tuple[float, float]]:
+    """Each effect with what is certain of it; predictions of another kind are wholly others.
+
+    :param batch: predictions that count as one.
+    """
     from mlretrain.drift.metrics import measure
     from mlretrain.drift.noise import sampling_noise
 
     if now.valued and was.valued and now.kind != was.kind:
-        return [(1.0, 0.0)]
+        return [(1.0, 1.0)]
+    distance, missing = measure("jensen_shannon", was, now), measure("missing_rate", was, now)
+    distance_noise = sampling_noise("jensen_shannon", was, now, comparisons=LOOKS) * math.sqrt(batch)
+    missing_noise = sampling_noise("missing_rate", was, now, comparisons=LOOKS) * math.sqrt(batch)
+    usual = batch * _usual_divergence(was, now)
     return [
-        (measure(method, was, now), sampling_noise(method, was, now, comparisons=LOOKS))
-        for method in ("jensen_shannon", "missing_rate")
+        (math.sqrt(max(0.0, distance**2 - usual)), distance - distance_noise),
+        (missing, missing - missing_noise),
     ]
+
+
+def _usual_divergence(was: ColumnProfile, now: ColumnProfile) -> float:
+    """The mean of the divergence of two samples of one distribution: 8 n ln 2 times it is chi-squared.
+
+    n is the harmonic sum of both numbers of rows (Menéndez et al., "The Jensen-Shannon divergence", Journal
+    of the Franklin Institute 334, 1997).
+    """
+    from mlretrain.drift.bins import align, group
+
+    if not was.valued or not now.valued:
+        return 0.0
+    pair = group(align(was, now))
+    freedom = sum(a + b > 0 for a, b in zip(pair.reference, pair.current, strict=True)) - 1
+    return freedom * (1 / was.valued + 1 / now.valued) / (8 * math.log(2))
 
 
 def _rows_per_request(relation: Any) -> float:
