@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,7 +29,7 @@ _CREDENTIALS = re.compile(r"://[^/@\s]+@")
 _NOT_THEIR_FAULT = re.compile(
     r"error sending request|dns error|name resolution|failed to establish a new connection|timed out"
     r"|connection (refused|reset|broken)|HTTP status server error"
-    r"|no space left on device|disk quota exceeded|read-only file system",
+    r"|permission denied|no space left on device|disk quota exceeded|read-only file system",
     re.IGNORECASE,
 )
 # Where uv and pip say what the matter is.
@@ -51,30 +51,33 @@ def checked(requirement: str) -> str:
     return text
 
 
-def install(target: Path, packages: Sequence[str], named: Sequence[str]) -> Path:
+def install(
+    target: Path, packages: Sequence[str], named: Sequence[str], env: Mapping[str, str] = os.environ
+) -> Path:
     """The interpreter of a new environment at ``target`` with ``packages`` and what they need.
 
     :param named: those of the packages that somebody asked for, for the message.
+    :param env: the installer's variables.
     :raises UnmetRequirements: it cannot be installed; the message ends with the installer's last lines.
     :raises TransientError: the package index does not answer, or there is no room.
     """
+    env = {name: value for name, value in env.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     python, asked = target / "bin" / "python", target / "requirements.txt"
     uv = _uv()
     if uv:
-        run([*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(target)], named)
+        run([*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(target)], named, env)
         command = [*uv, "pip", "install", "--no-progress", "--color", "never", "--python", str(python)]
     else:
-        run([sys.executable, "-m", "venv", str(target)], named)
+        run([sys.executable, "-m", "venv", str(target)], named, env)
         options = ("--no-input", "--disable-pip-version-check", "--quiet")
         command = [str(python), "-m", "pip", "install", *options]
     asked.write_text("\n".join(packages))
-    run([*command, "--requirement", str(asked)], named)
+    run([*command, "--requirement", str(asked)], named, env)
     return python
 
 
-def run(command: Sequence[str], named: Sequence[str]) -> None:
+def run(command: Sequence[str], named: Sequence[str], env: Mapping[str, str]) -> None:
     """Run a command of an installation; raises as :func:`install` does."""
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     try:
         done = subprocess.run(  # noqa: S603
             command,

@@ -10,7 +10,7 @@ import logging
 import math
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -111,13 +111,20 @@ def _place(config: Config, ctx: StepContext, scratch: Path) -> _Place:
     packages, missing, python = config.requirements, None, Path(sys.executable)
     try:
         with ctx.phase("install"):
-            python = install(scratch / "environment", [checked(each) for each in packages], packages)
+            wanted = [checked(each) for each in packages]
+            python = install(scratch / "environment", wanted, packages, _alone(ctx.env))
     except UnmetRequirements as error:
         missing = f"the model's requirements cannot be installed: {cause(error)}"
     except TransientError as error:
         logger.warning("No clean environment can be made here, the job's own is used: %s", error)
         return _Place("job", sys.executable, _installed(config))
     return _Place("clean", str(python), _requirements(config, because=missing))
+
+
+def _alone(env: Mapping[str, str]) -> dict[str, str]:
+    """The installer's variables, but for the pins of the job's image; there may be no home for a cache."""
+    kept = {name: value for name, value in env.items() if name not in ("UV_CONSTRAINT", "PIP_CONSTRAINT")}
+    return {**kept, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
 
 
 def _until_one_fails(checks: Iterable[Check]) -> Iterator[Check]:

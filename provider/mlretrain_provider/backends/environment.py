@@ -106,4 +106,4 @@ class Environments:
 def _fill(target: Path, lines: Sequence[str]) -> None:
     wheel = build_wheel(target / "wheel")
     python = install(target, (*lines, f"{DISTRIBUTION}[mlflow] @ {wheel.as_uri()}", *needed_for_s3()), lines)
-    run([str(python), "-P", "-c", "import mlretrain.runtime.__main__"], lines)
+    run([str(python), "-I", "-c", "import mlretrain.runtime.__main__"], lines, os.environ)

@@ -60,7 +60,7 @@ def tested(make_context: MakeContext, tracking_env: dict[str, str]) -> Callable[
             "signature_sha256": training["signature_sha256"],
             "example_uri": training["example_uri"],
         }
-        ctx = make_context("smoke", env=tracking_env, **(tags or {}))
+        ctx = make_context("smoke", env=tracking_env | config.pop("env", {}), **(tags or {}))
         return smoke.run(Config(**(given | config)), ctx)
 
     return run
@@ -152,13 +152,14 @@ def test_where_the_job_can_install_the_environment_is_its_own(
 ) -> None:
     asked: list[list[str]] = []
 
-    def install(target: Path, packages: list[str], named: list[str]) -> Path:
+    def install(target: Path, packages: list[str], named: list[str], env: dict[str, str]) -> Path:
         asked.append(packages)
+        assert "UV_CONSTRAINT" not in env
         return Path(sys.executable)
 
     monkeypatch.setattr(smoke, "install", install)
     training = trained("train")
-    result = tested(training, install=True)
+    result = tested(training, install=True, env={"UV_CONSTRAINT": "/etc/pins.txt"})
     assert (result["passed"], result["environment"]) == (True, "clean")
     assert asked == [training["model_requirements"]]
     assert "install" in result["seconds"]
