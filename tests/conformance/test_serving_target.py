@@ -71,6 +71,22 @@ def kubernetes_by_pods(folder: Path) -> Iterator[ServingTarget]:
 
 
 @contextmanager
+def kserve(folder: Path) -> Iterator[ServingTarget]:
+    """With a cluster in memory on which a fake plays KServe's controller."""
+    pytest.importorskip("airflow.providers.cncf.kubernetes")
+    from mlretrain_provider.backends import kubernetes_api
+    from mlretrain_provider.targets import Surroundings
+    from mlretrain_provider.targets.kserve import KServeTarget
+    from tests.fakes.kserve import FakeKServe
+
+    cluster = FakeKServe()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubernetes_api, "connect", lambda conn_id: cluster)
+        around = Surroundings(pipeline="m", artifacts_uri="s3://ml")
+        yield KServeTarget(around=around, clock=cluster.clock, image="server:3", env_secret="mlflow")
+
+
+@contextmanager
 def _on_kubernetes(groups: dict[str, str], **options: Any) -> Iterator[ServingTarget]:
     pytest.importorskip("airflow.providers.cncf.kubernetes")
     from mlretrain_provider.backends import kubernetes_api
@@ -86,12 +102,13 @@ def _on_kubernetes(groups: dict[str, str], **options: Any) -> Iterator[ServingTa
         yield KubernetesTarget(around=around, clock=cluster.clock, **given)
 
 
-FACTORIES = [fake, local, sagemaker, kubernetes, kubernetes_by_pods]
+FACTORIES = [fake, local, sagemaker, kubernetes, kubernetes_by_pods, kserve]
 """Each gives a target, empty and answering, for as long as the block."""
 
 
 CANNOT = {
     ("kubernetes_by_pods", "test_a_mirrored_version_serves_nothing"): "a Service copies no requests",
+    ("kserve", "test_a_mirrored_version_serves_nothing"): "KServe copies no requests",
 }
 """What a target refuses, by its factory and the test, and why. It fails the build once it no longer does."""
 

@@ -14,6 +14,8 @@ from mlretrain_provider.backends.kubernetes_pod import clause, condition
 Object = Mapping[str, Any]
 
 _REVISION = "deployment.kubernetes.io/revision"
+SERVERS = (MAIN, "kserve-container")
+"""What the container of the server is called."""
 CRASHES = 2
 """Restarts after which a server that ends without saying why is given up."""
 
@@ -135,4 +137,4 @@ def _fault(end: Object, restarted: int) -> type[MlretrainError] | None:
 
 def _main(pod: Object) -> Object:
     statuses = pod["status"].get("containerStatuses") or ()
-    return next((each for each in statuses if each["name"] == MAIN), {})
+    return next((each for each in statuses if each["name"] in SERVERS), {})
