@@ -58,13 +58,13 @@ def judged(metric: str, predictions: Array, labels: Array, calibration: Calibrat
             truth=_positives(labels, classes or (0, 1)),
             predictions=Predictions(values=probabilities(predictions)),
         )
-    if metric not in ESTIMABLE:
-        return Judged(kind="number", truth=labels, predictions=Predictions(values=predictions))
     if metric in PROBABILITY_METRICS:
         raise InvalidInput(
             f"{metric} needs probabilities, and the champion serves its answers without",
             remedy="Train with prediction_method: predict_proba, or measure accuracy or f1.",
         )
+    if metric not in ESTIMABLE:
+        return Judged(kind="number", truth=labels, predictions=Predictions(values=predictions))
     if served == "position":
         predictions = _at(classes, predictions)
     _check_alike(predictions, labels)
