@@ -18,6 +18,7 @@ from mlretrain.gates.promotion import (
     SliceScores,
     judge,
 )
+from mlretrain.wire import from_wire, to_wire
 
 
 def scores(auc: float, loss: float = 0.5, **carriers: tuple[int, float]) -> Scores:
@@ -245,6 +246,13 @@ def test_a_function_of_ones_own_is_judged_by_what_the_evaluation_kept(
 ) -> None:
     kept = {} if result is None else {"flights.gates:check": result}
     assert reason in judge([CUSTOM], replace(BETTER, functions=kept)).reason
+
+
+def test_an_evaluation_from_before_these_gates_is_still_judged() -> None:
+    kept = to_wire(BETTER)
+    old = {name: value for name, value in kept.items() if name not in ("delong", "functions")}
+    assert from_wire(Evaluation, old) == BETTER
+    assert verdict(Gate(metric="latency_p95_ms", max=50), from_wire(Evaluation, old)) == "reject"
 
 
 def test_a_gate_that_asks_for_nothing_is_refused() -> None:
