@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from mlretrain import wire
-from mlretrain.errors import ContractError, NotFound
+from mlretrain.errors import MlretrainError, NotFound, TransientError
 from mlretrain.gates.evaluation import Evaluation
 from mlretrain.history import Reign, reigns
 from mlretrain.importance import Importance
@@ -115,7 +115,9 @@ def _contents(files: Mapping[str, str], read: Read) -> tuple[dict[str, Any], dic
             contents[name] = _READERS[name](json.loads(read(uri)))
         except NotFound:
             unread[name] = "the file is gone"
-        except (ContractError, ValueError) as error:
+        except (MlretrainError, ValueError) as error:
+            if isinstance(error, TransientError):
+                raise
             unread[name] = f"not understood: {error}"
     return contents, unread
 

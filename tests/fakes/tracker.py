@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mlretrain.errors import NotFound
+
 
 @dataclass(slots=True)
 class FakeRun:
@@ -55,6 +57,8 @@ class FakeTracker:
             self.runs[run_id].datasets.append(entry)
 
     def log_file(self, run_id: str, path: str, data: bytes) -> None:
+        if run_id not in self.runs:
+            raise NotFound("there is no such run", found=run_id)
         self.runs[run_id].files[path] = data
 
     def describe(self, run_id: str, text: str) -> None:

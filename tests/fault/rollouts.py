@@ -44,7 +44,12 @@ MODEL = "flights"
 START = datetime(2026, 1, 5, tzinfo=UTC)
 TRIES, ZOMBIE_S, LIMIT_S = 3, 30.0, 100_000.0
 SERVING = {"target": "local", "conn_id": "models"}
-STRATEGIES = ("direct", "canary", "blue_green", "shadow")
+STRATEGIES: dict[str, list[dict[str, Any]]] = {
+    "direct": [{"weight": 100}],
+    "canary": [{"weight": 10}, {"weight": 50}],
+    "blue_green": [{"weight": 100, "keep": True}],
+    "shadow": [{"weight": 100, "mode": "mirror"}],
+}
 
 
 class FlakyRegistry:
@@ -241,7 +246,7 @@ class World:
             state = self._try(run, task)
             if self.random.random() < 0.05:
                 self.happened["doubled"] += 1
-                self.hub.spawn("double", lambda: self._work(run, task))
+                self.hub.spawn("double", lambda: self._doubled(run, task))
             if state != "up_for_retry":
                 return state
             self.hub.sleep(5.0 * (number + 1))
@@ -258,6 +263,9 @@ class World:
             if not ended and gone and self.hub.now - since > ZOMBIE_S:
                 return "up_for_retry"
         return ended[0]
+
+    def _doubled(self, run: Run, task: str) -> None:
+        self._work(run, task)
 
     def _work(self, run: Run, task: str) -> str:
         try:
@@ -276,13 +284,8 @@ class World:
         if self.random.random() < 0.1:
             self.target.broken.add(version)
         deploy = {"version": version, "serving": SERVING}
-        strategy = self.random.choice(STRATEGIES)
-        stages: list[dict[str, Any]] = {
-            "direct": [{"weight": 100}],
-            "canary": [{"weight": 10}, {"weight": 50}][: self.random.randint(1, 2)],
-            "blue_green": [{"weight": 100, "keep": True}],
-            "shadow": [{"weight": 100, "mode": "mirror"}],
-        }[strategy]
+        strategy = self.random.choice(list(STRATEGIES))
+        stages = STRATEGIES[strategy][: self.random.randint(1, 2)]
         tasks: dict[str, Callable[[], Any]] = {}
         run = Run(identity, tasks)
         if strategy == "blue_green":

@@ -39,6 +39,7 @@ def judge(
     evaluation: Evaluation,
     *,
     metric_direction: Callable[[str], bool] = higher_is_better,
+    beside: Sequence[Check] = (),
 ) -> PromotionVerdict:
     """The verdict on a candidate.
 
@@ -46,8 +47,9 @@ def judge(
     scored on the same holdout fails them. Of gates on slices the reason names the worst slice in any case.
 
     :param metric_direction: whether a larger value of a metric is better.
+    :param beside: checks made elsewhere that have to hold too.
     """
-    checks = [_same_holdout(evaluation)]
+    checks = [_same_holdout(evaluation), *beside]
     for gate in gates:
         checks += _gate_checks(gate, evaluation, metric_direction)
     promoted = all(check.passed for check in checks)

@@ -10,11 +10,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mlretrain import wire
 from mlretrain.errors import ConfigError, InvalidInput, TransientError
+from mlretrain.gates.predictions import PredictionLog
 from mlretrain.governance import Require
 from mlretrain.ports import CHAMPION, Traffic
 from mlretrain_provider.assets import emit_champion, may_change_champion
 from mlretrain_provider.governance import check_traffic
-from mlretrain_provider.health import Health, Watch, look
+from mlretrain_provider.health import Watch, look
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, DECIDE, PipelineOperator, Upstream
 from mlretrain_provider.operators.registry import version_number
@@ -237,8 +238,8 @@ class CanaryGateOperator(PipelineOperator):
             patience_s=0.0,
             min_requests=int(self.min_requests),
         )
-        health: Health = look(watch, self.target(self.serving), datetime.now(UTC))
-        return health.result()
+        log = PredictionLog.of(self.predictions, self.storage_env or None) if self.predictions else None
+        return look(watch, self.target(self.serving), datetime.now(UTC), log).result()
 
     def _note(self, run: RunIdentity, version: str, verdict: str, seen: Mapping[str, Any]) -> None:
         """What was seen in this stage, for the ledger's readers."""
@@ -252,6 +253,8 @@ class CanaryGateOperator(PipelineOperator):
             reason=str(seen["reason"]),
             evidence={
                 "stats": seen.get("stats") or {},
+                "champion": seen.get("champion"),
+                "shift": seen.get("shift"),
                 "since": self.shift.get("since"),
                 "guards": [dict(guard) for guard in self.guards],
             },

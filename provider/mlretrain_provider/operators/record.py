@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import TriggerRule
 
+from mlretrain.card import publish
 from mlretrain.decisions import DecisionLog
+from mlretrain.dossier import gather
+from mlretrain.errors import MlretrainError
 from mlretrain.ledger import FAILED, LedgerEvent
 from mlretrain.policy.retrain import RetrainDecision, WindowRecord
 from mlretrain.ports import CHAMPION
 from mlretrain.runtime.contract import REQUEST_FILE
+from mlretrain.runtime.store import read_uri
 from mlretrain_provider.assets import emit_champion, may_change_champion
 from mlretrain_provider.jobs import cancel_jobs
 from mlretrain_provider.links import ModelVersionLink
@@ -33,10 +37,10 @@ class RecordRunOperator(PipelineOperator):
     """Conclude a run: the outcome to the ledger, the MLflow run closed, the version tagged.
 
     A rollout that is still open is rolled back, and alias and traffic are made what the ledger says. Returns
-    ``{outcome, reason, event, version, previous}``. The outcome is ``promoted``, ``rejected``,
-    ``rolled_back``, ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift`` (a
-    retraining starts, if the pipeline decides on any), ``warned``, ``paged``, ``unknown``, ``stable``,
-    ``skipped``, ``failed``.
+    ``{outcome, reason, event, version, previous, evidence_md}``, the last being what the gates saw; a
+    monitoring run returns the first four. The outcome is ``promoted``, ``rejected``, ``rolled_back``,
+    ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift`` (a retraining starts,
+    if the pipeline decides on any), ``warned``, ``paged``, ``unknown``, ``stable``, ``skipped``, ``failed``.
     It runs whatever happened before, also as a teardown, and cancels the jobs that the run has left behind.
     Idempotent: a conclusion is written once, and one for good stays.
 
@@ -67,9 +71,10 @@ class RecordRunOperator(PipelineOperator):
         for job in cancel_jobs(self.store, self.folder(run, ""), run.dag_id):
             self.log.warning("Job %s still ran; it is cancelled.", job)
         self.log.info("%s: %s", outcome, reason)
-        previous = self._previous(run) if self.kind != MONITOR else None
-        told = {"outcome": outcome, "reason": reason, "event": outcome}
-        return {**told, "version": version, "previous": previous}
+        told = {"outcome": outcome, "reason": reason, "event": outcome, "version": version}
+        if self.kind == MONITOR:
+            return told
+        return {**told, "previous": self._previous(run), "evidence_md": self._evidence(run)}
 
     def _previous(self, run: RunIdentity) -> str | None:
         """Whom the run's version took over from."""
@@ -110,7 +115,30 @@ class RecordRunOperator(PipelineOperator):
             self.registry.tag(self.pipeline, registered.version, tags)
             drop_challenger(self, registered.version)
         self.append(run, "concluded", version=version, outcome=outcome, reason=reason)
+        self._publish_cards(run)
         return outcome, reason, version
+
+    def _evidence(self, run: RunIdentity) -> str:
+        """What the gates saw, as a table; empty if none were asked."""
+        gated = self.recorded(run, "gated")
+        uri = gated.evidence.get("evidence_uri") if gated else None
+        return read_uri(str(uri), self.storage_env or None).decode() if uri else ""
+
+    def _publish_cards(self, run: RunIdentity) -> None:
+        """Bring the cards of the run's versions up to date; a card is not worth a failure."""
+        events = self.ledger.of_run(run.run_id)
+        for version in sorted({each for event in events for each in (event.version, event.previous) if each}):
+            try:
+                dossier = gather(
+                    self.pipeline,
+                    version,
+                    ledger=self.ledger,
+                    registry=self.registry,
+                    read=lambda uri: read_uri(uri, self.storage_env or None),
+                )
+                publish(dossier, store=self.store, tracker=self.tracker, registry=self.registry)
+            except MlretrainError as error:
+                self.log.warning("Version %s has no new card: %s", version, error)
 
     def _leave_nothing_open(self, run: RunIdentity) -> None:
         """End a rollout that no task has ended, and finish what the ledger says is done."""

@@ -13,6 +13,7 @@ from mlretrain.gates.promotion import Evaluation, Gate, judge
 from mlretrain.gates.worse import worse
 from mlretrain.governance import Require, Terms
 from mlretrain.ports import CHALLENGER, ModelVersion
+from mlretrain.verdict import Check
 from mlretrain_provider.assets import emit_champion, may_change_champion
 from mlretrain_provider.governance import check_promotion, check_terms
 from mlretrain_provider.links import MLflowRunLink, ModelVersionLink
@@ -115,20 +116,30 @@ class PromotionGateOperator(PipelineOperator):
     ended, the recorded verdict is returned.
 
     :param evaluation: what :class:`EvaluateModelOperator` returned.
-    :param gates: each ``{metric, min?, max?, versus?, min_improvement?, confidence?, slices?, max_drop?}``.
+    :param smoke_test: what :class:`~mlretrain_provider.operators.smoke.SmokeTestOperator` returned; a model
+        that failed it is rejected.
+    :param gates: each as :class:`~mlretrain.gates.gate.Gate` has it.
     :param mode: ``enforce``, or ``dry_run``: judge, record, promote nothing. A run whose conf or form says
         ``dry_run`` is one whatever the mode.
     :param policies: the platform's policies that apply; gates that are less than they demand are refused.
     """
 
     inherits_from_skipmixin = True
-    template_fields = (*PipelineOperator.template_fields, "evaluation", "gates", "mode", "policies")
+    template_fields = (
+        *PipelineOperator.template_fields,
+        "evaluation",
+        "smoke_test",
+        "gates",
+        "mode",
+        "policies",
+    )
     ui_color = DECIDE
 
     def __init__(
         self,
         *,
         evaluation: Upstream,
+        smoke_test: Upstream = None,
         gates: Sequence[Mapping[str, Any]] = (),
         mode: str = "enforce",
         policies: Sequence[Mapping[str, Any]] = (),
@@ -136,6 +147,7 @@ class PromotionGateOperator(PipelineOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.evaluation = evaluation
+        self.smoke_test = smoke_test
         self.gates = gates
         self.mode = mode
         self.policies = policies
@@ -156,7 +168,7 @@ class PromotionGateOperator(PipelineOperator):
     def _judge(self, run: RunIdentity) -> dict[str, Any]:
         evaluation = wire.from_wire(Evaluation, self.read_json(self.evaluation["evaluation_uri"]))
         gates = tuple(wire.from_wire(Gate, dict(gate)) for gate in self.gates)
-        verdict = judge(gates, evaluation)
+        verdict = judge(gates, evaluation, beside=self._smoke_tested())
         path = f"{self.folder(run, self.task_id)}/verdict.json"
         self.store.write(path, wire.pretty(verdict))
         for line in evidence.text(verdict.checks):
@@ -186,8 +198,25 @@ class PromotionGateOperator(PipelineOperator):
             reason=verdict.reason,
             evidence=result,
         )
+        if registered is not None:
+            tags = {"mlretrain.gate_uri": str(result["evidence_uri"]), "mlretrain.gate": verdict.reason}
+            self.registry.tag(self.pipeline, str(registered.version), tags)
         self.log.info("%s%s", verdict.reason, " (dry run)" if dry_run else "")
         return {**result, "evidence_md": table}
+
+    def _smoke_tested(self) -> tuple[Check, ...]:
+        """The smoke test as one check; none if the pipeline has none."""
+        if self.smoke_test is None:
+            return ()
+        return (
+            Check(
+                name="smoke test",
+                passed=self.smoke_test["passed"] is True,
+                observed="passed" if self.smoke_test["passed"] is True else "failed",
+                required="passed",
+                note=str(self.smoke_test["reason"]),
+            ),
+        )
 
 
 class PromoteModelOperator(PipelineOperator):

@@ -13,6 +13,10 @@ from airflow.listeners import hookimpl
 _KINDS = (".retrain", ".monitor", ".rollback")
 _LAST = "record"
 """The task that concludes a run of every pipeline."""
+_HEAD = 2
+"""Lines of a table's head."""
+MAX_NOTE = 1000
+"""Characters that Airflow keeps of a run's note."""
 
 
 @hookimpl
@@ -37,14 +41,24 @@ def note_conclusion(dag_run: Any) -> None:
 
 
 def with_conclusion(note: str | None, concluded: Mapping[str, Any]) -> str | None:
-    """The note with ``outcome: reason`` below what it said already."""
+    """The note with ``outcome: reason`` below what it said, and as much evidence as there is room for."""
     if "outcome" not in concluded or "reason" not in concluded:
         return note
     outcome, reason = str(concluded["outcome"]).replace("_", " "), str(concluded["reason"])
     line = reason if reason.startswith(outcome) else f"{outcome}: {reason}"
-    if note is None or line in note:
-        return note or line
-    return f"{note}\n\n{line}"
+    if note is not None and line in note:
+        return note
+    said = f"{note}\n\n{line}" if note else line
+    table = _fitting(str(concluded.get("evidence_md") or ""), MAX_NOTE - len(said) - 2)
+    return f"{said}\n\n{table}" if table else said
+
+
+def _fitting(table: str, room: int) -> str:
+    """As many whole lines of a Markdown table as there is room for; none if not even one row fits."""
+    lines = table.splitlines()
+    while lines and len("\n".join(lines)) > room:
+        lines.pop()
+    return "\n".join(lines) if len(lines) > _HEAD else ""
 
 
 def _conclusion(dag_run: Any) -> Mapping[str, Any] | None:

@@ -153,7 +153,7 @@ def test_versions_repeat_the_links_in_their_tags() -> None:
     registry.register("flights", "models:/m-1", "run", {})
     ledger = Ledger(MemoryStore(), "flights", registry)
     for each in ("retrain_requested", "gated"):
-        ledger.append(event(each))  # type: ignore[arg-type]
+        ledger.append(event(each))
     for each in ("registered", "promoted"):
         ledger.append(event(each, version="1"))  # type: ignore[arg-type]
     ledger.append(event("concluded", "drift__2", outcome="failed"))

@@ -358,7 +358,7 @@ def test_a_promotion_that_cannot_be_served_is_rolled_back(
         "name": "churn",
         "version": champion,
         "previous": "2",
-        "reason": "the rollout failed",
+        "reason": "the version cannot be loaded",
     }
     assert world.alias("champion") == champion
     assert world.target.current("churn").served == {champion: 100}
@@ -523,3 +523,23 @@ def test_what_was_marked_as_success_by_hand_does_not_count(world: Any, left_out:
     assert outcome.state == "failed"
     assert f"task {left_out} demands" in str(outcome.error)
     assert world.alias("champion") == champion
+
+
+def test_a_version_that_failed_its_smoke_test_is_rejected(world: Any) -> None:
+    dag = retrain_dag(world, evaluated(world))
+    gate: Any = dag.get_task("promotion_gate")
+    gate.smoke_test = {"passed": False, "reason": "the model does not load: No module named 'xgboost'"}
+    result = DagRunHarness(dag).run("promotion_gate").result
+    assert result["verdict"] == "reject"
+    assert "smoke test is failed, required passed" in result["reason"]
+    assert "No module named" in result["evidence_md"]
+
+
+def test_the_end_of_a_run_leaves_a_card_and_the_evidence_for_its_note(world: Any) -> None:
+    run = promoted_run(world)
+    result = run.supervisor.xcoms["record", "return_value"]
+    assert "| roc_auc | 0.8 |" in result["evidence_md"]
+    card = world.store.read("churn/cards/v2.md").decode()
+    assert "# churn, version 2" in card
+    assert "mlretrain rollback churn --to v1" in card
+    assert world.registry.descriptions["churn", "2"].startswith("# churn, version 2")

@@ -154,6 +154,8 @@ def test_a_run_that_failed_before_it_did_anything_is_recorded(world: Any, dag: D
         "reason": "train failed",
         "event": "failed",
         "version": None,
+        "previous": None,
+        "evidence_md": "",
     }
 
 
