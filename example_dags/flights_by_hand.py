@@ -78,8 +78,9 @@ with DAG(
     verdict = PromotionGateOperator(
         task_id="promotion_gate",
         evaluation=evaluation.output,
+        smoke_test=tested.output,
         gates=[{"metric": "roc_auc", "min": 0.6}, {"metric": "roc_auc", "versus": "champion"}],
     )
     promotion = PromoteModelOperator(task_id="promote", version=version.output, serving=SERVING)
     record = RecordRunOperator(task_id="record", serving=SERVING)
-    tested >> verdict >> promotion >> record.as_teardown()
+    verdict >> promotion >> record.as_teardown()

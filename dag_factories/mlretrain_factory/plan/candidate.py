@@ -58,6 +58,7 @@ def _judgement(source: PipelineSource) -> list[TaskPlan]:
             "evaluation": output("evaluate"),
             "gates": rules.gates(source.spec),
             "mode": promote.mode,
+            **({"smoke_test": output("smoke_test")} if tests else {}),
             **policies,
         },
         upstream=("smoke_test" if tests else "register",),

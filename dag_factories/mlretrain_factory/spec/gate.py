@@ -99,11 +99,6 @@ class GateSpec(Section):
         said: dict[str, Any] = self.model_dump(exclude_none=True, exclude=unsaid)
         return said
 
-    @property
-    def name(self) -> str:
-        """The metric or the function, for messages."""
-        return self.function or self.metric or ""
-
     @model_validator(mode="after")
     def _is_one_condition(self) -> GateSpec:
         if self.function is not None:

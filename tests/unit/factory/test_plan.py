@@ -170,6 +170,7 @@ def test_nothing_moves_before_the_candidate_is_tested_judged_and_approved() -> N
     tasks = tasks_of("governed")
     chain = ["register", "smoke_test", "promotion_gate", "approve", "rollout.stage_1.shift"]
     assert [tasks[name].upstream[0] for name in chain[1:]] == chain[:-1]
+    assert tasks["promotion_gate"].args["smoke_test"] == {OUTPUT: "smoke_test"}
 
 
 def test_explain_tells_of_approval_strategy_and_policies() -> None:
