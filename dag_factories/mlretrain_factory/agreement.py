@@ -12,6 +12,7 @@ from mlretrain_factory.spec.guard import COMPARED
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.resources import DEFAULT_CLASS, ResourceClassSpec, ResourcesSpec
 from mlretrain_factory.spec.serving import (
+    KserveServingSpec,
     KubernetesServingSpec,
     LocalServingSpec,
     OtherServingSpec,
@@ -74,7 +75,15 @@ def _check_mirroring(spec: PipelineSpec, serving: ServingSpec, pipeline: Node) -
     """Copies of requests, and who compares their answers."""
     if spec.deploy.strategy != "shadow" or isinstance(serving, OtherServingSpec):
         return
-    if isinstance(serving, KubernetesServingSpec) and serving.gateway is None:
+    if isinstance(serving, KserveServingSpec):
+        yield fault_at(
+            pipeline,
+            ("deploy", "strategy"),
+            "`kserve` copies no requests",
+            "Choose another strategy, or `target: kubernetes` with a gateway.",
+            found="'shadow'",
+        )
+    elif isinstance(serving, KubernetesServingSpec) and serving.gateway is None:
         yield fault_at(
             pipeline,
             ("deploy", "strategy"),
@@ -82,8 +91,13 @@ def _check_mirroring(spec: PipelineSpec, serving: ServingSpec, pipeline: Node) -
             f"Add `gateway: …` to `serving` in stacks/{spec.stack}.yaml, or choose another strategy.",
             found="'shadow'",
         )
+    elif not isinstance(serving, LocalServingSpec):
+        yield from _check_comparison(spec, serving, pipeline)
+
+
+def _check_comparison(spec: PipelineSpec, serving: ServingSpec, pipeline: Node) -> Iterator[SpecError]:
     for i, guard in enumerate(spec.deploy.guards):
-        if guard.metric in COMPARED and not isinstance(serving, LocalServingSpec):
+        if guard.metric in COMPARED:
             yield fault_at(
                 pipeline,
                 ("deploy", "guards", i, "metric"),
