@@ -24,6 +24,7 @@ from mlretrain_provider.operators.registry import (
     RegisterModelOperator,
 )
 from tests.fakes.airflow_harness import DagRunHarness
+from tests.fakes.tracker import FakeRun
 
 SERVING = {"target": "local", "conn_id": "mlretrain_model_server_default"}
 ROLLOUT = ("register", "promotion_gate", "shift_10", "decide_10", "promote", "roll_back", "record")
@@ -536,6 +537,7 @@ def test_a_version_that_failed_its_smoke_test_is_rejected(world: Any) -> None:
 
 
 def test_the_end_of_a_run_leaves_a_card_and_the_evidence_for_its_note(world: Any) -> None:
+    world.tracker.runs["mlflow-run-1"] = FakeRun(experiment="churn", name="train", tags={})
     run = promoted_run(world)
     result = run.supervisor.xcoms["record", "return_value"]
     assert "| roc_auc | 0.8 |" in result["evidence_md"]
