@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast, get_args
 
+from mlretrain import wire
 from mlretrain.approval import why_asked
 from mlretrain.governance import (
     Approval,
@@ -57,8 +58,9 @@ def unmet_before_traffic(
 def conduct(events: Sequence[LedgerEvent]) -> Terms:
     """The terms that a run has kept.
 
-    Read of the events' evidence: ``gated``: ``gates``; ``tested``: ``environment``; ``approved``: ``asked``
-    and ``timed_out``; ``shifted``: ``strategy``; ``observed``: ``guards``. What is not there is not shown.
+    Read of the events' evidence: ``gated``: ``gates``; ``tested``: ``environment``; ``approved``: ``judged``,
+    ``asked`` and ``timed_out``; ``shifted``: ``strategy``; ``observed``: ``guards``. What is not there is not
+    shown, and an approval of other evidence than the last verdict's is none.
     """
     gated = _last(events, "gated")
     promotes = gated is not None and gated.outcome == "promote"
@@ -66,11 +68,16 @@ def conduct(events: Sequence[LedgerEvent]) -> Terms:
         mode="enforce" if promotes else "dry_run",
         gates=_conditions(gated, "gates") if promotes else (),
         smoke_test=_smoke_test(_last(events, "tested")),
-        approval=_approval(_last(events, "approved", "rejected")),
+        approval=_approval(_last(events, "approved", "rejected"), gated),
         strategy=_strategy(events),
         stages=_stages(events),
         guards=_guards(events),
     )
+
+
+def judged(gated: LedgerEvent) -> str:
+    """What names the evidence that a verdict was given on, for an approval to be one of just that."""
+    return wire.digest(gated.evidence, 16)
 
 
 def _about(events: Sequence[LedgerEvent], version: str) -> tuple[LedgerEvent, ...]:
@@ -115,8 +122,10 @@ def _smoke_test(tested: Event) -> SmokeTest:
     return cast("SmokeTest", kind) if kind in get_args(SmokeTest) else "none"
 
 
-def _approval(answer: Event) -> Approval:
-    if answer is None or answer.kind != "approved":
+def _approval(answer: Event, gated: Event) -> Approval:
+    if answer is None or answer.kind != "approved" or gated is None:
+        return Approval()
+    if answer.evidence.get("judged") != judged(gated):
         return Approval()
     if answer.evidence.get("timed_out"):
         asked = tuple(str(each) for each in answer.evidence.get("asked") or ())

@@ -44,6 +44,9 @@ KINDS: tuple[EventKind, ...] = get_args(EventKind)
 STARTS: tuple[EventKind, ...] = ("retrain_requested", "registered")
 """The events that make a run a retrain; their names say the window's end, so that few need to be read."""
 
+JUDGEMENTS: tuple[EventKind, ...] = ("gated", "approved", "rejected")
+"""The events that may come again on other evidence, and then are new ones."""
+
 FAILED = "failed"
 TAG_PREFIX = "mlretrain.ledger."
 """Before a link's number: the model version's tag that repeats it."""
@@ -81,9 +84,12 @@ class LedgerEvent:
 
     @property
     def key(self) -> str:
-        """What makes two events the same: run, kind, version and outcome, and of a start its window."""
+        """What makes two events the same: run, kind, version and outcome; of a start its window, of a
+        judgement its evidence.
+        """
         window = window_slug(self.window_end) if self.kind in STARTS else None
-        parts = (self.kind, self.version and f"v{self.version}", self.outcome, window)
+        judged = wire.digest(self.evidence, 8) if self.kind in JUDGEMENTS else None
+        parts = (self.kind, self.version and f"v{self.version}", self.outcome, window, judged)
         return f"{run_slug(self.run_id)}/{'.'.join(run_slug(each) for each in parts if each)}"
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
 from airflow.sdk.definitions.param import ParamsDict
+from airflow.sdk.exceptions import TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import HITLUser
 
 from mlretrain import approval, wire
+from mlretrain.conduct import judged
 from mlretrain.errors import InvalidInput
 from mlretrain.governance import (
     Approval,
@@ -44,7 +46,8 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
     The task waits in Airflow's state ``awaiting_input``, in no worker and no triggerer, and is answered on
     *Required Actions* or through the API. Returns ``{outcome, version, by, reason}``, ``outcome`` being
     ``approved``, ``rejected`` or ``not_needed``. The answer is in the ledger; later steps believe only that.
-    Idempotent: a run is answered once, and cleared or repeated it ends by that answer without asking again.
+    Idempotent: a run is answered once, and cleared or repeated it ends by that answer without asking again,
+    unless the gate has judged on other evidence since.
 
     :param gate: what :class:`PromotionGateOperator` returned.
     :param required: ``always``; ``first``: while there is no champion; ``when_worse``: when the candidate is
@@ -103,25 +106,37 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
         return Require(approval=RequiredApproval(required=self.required if known else "always"))
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
-        answer = self._answered(run)
+        if self.settled(run):
+            answer = self.recorded(run, "approved") or self.recorded(run, "rejected")
+            return self._end(context, answer) if answer else self._not_needed(None)
+        check_terms(self, run, context, self.policies, self._terms, "promote.approval")
+        gated = self._verdict(run)
+        answer = self._answered(run, gated)
         if answer is not None:
             self.log.info("Answered already.")
             return self._end(context, answer)
-        check_terms(self, run, context, self.policies, self._terms, "promote.approval")
-        gated = self._verdict(run)
         asked = approval.why_asked(self.required, gated.evidence)
-        if not asked or self.settled(run):
-            self.log.info("Nobody is asked.")
-            return {"outcome": NOT_NEEDED, "version": gated.version, "by": "", "reason": ""}
+        if not asked:
+            return self._not_needed(gated.version)
         self._put(run, gated, asked)
         self.log.info("%s %s", self.subject, asked)
-        return cast("dict[str, Any]", HITLOperator.execute(self, context))
+        try:
+            return cast("dict[str, Any]", HITLOperator.execute(self, context))
+        except TaskAwaitingInput as waiting:
+            waiting.kwargs = {"shown": judged(gated)}
+            raise
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Take the answer that came, or the timeout's."""
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], shown: str | None = None
+    ) -> dict[str, Any]:
+        """Take the answer that came, or the timeout's.
+
+        :param shown: names the evidence that was to be seen.
+        """
         with plain_errors():
             run = RunIdentity.of(context)
-            answer = self._answered(run) or self._take(run, event)
+            gated = self._verdict(run)
+            answer = self._answered(run, gated) or self._take(run, gated, event, shown)
             return self._end(context, answer)
 
     def _verdict(self, run: RunIdentity) -> LedgerEvent:
@@ -193,13 +208,15 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
     def _timeout(self) -> timedelta | None:
         return None if self.timeout_s is None else timedelta(seconds=float(self.timeout_s))
 
-    def _answered(self, run: RunIdentity) -> LedgerEvent | None:
+    def _answered(self, run: RunIdentity, gated: LedgerEvent) -> LedgerEvent | None:
+        """The first answer about this evidence."""
         found = self.ledger.of_run(run.run_id, "approved", "rejected")
-        return found[0] if found else None
+        return next((each for each in found if each.evidence.get("judged") == judged(gated)), None)
 
-    def _take(self, run: RunIdentity, event: Mapping[str, Any]) -> LedgerEvent:
+    def _take(
+        self, run: RunIdentity, gated: LedgerEvent, event: Mapping[str, Any], shown: str | None
+    ) -> LedgerEvent:
         """The answer, checked once more, in the ledger."""
-        gated = self._verdict(run)
         timed_out, chosen = _is_timeout(event), list(event.get("chosen_options") or [])
         where = f"{run.dag_id}/{self.task_id}"
         if not timed_out and chosen not in ([APPROVE], [REJECT]):
@@ -210,6 +227,12 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
                 allowed="Approve, Reject",
             )
         said = str((event.get("params_input") or {}).get("reason") or "").strip()
+        if shown != judged(gated):
+            raise InvalidInput(
+                "the candidate was judged again while the answer was waited for",
+                where=where,
+                remedy="Clear this task, so that the evidence of now is shown.",
+            )
         by = approval.TIMEOUT if timed_out else self._responder(event, where)
         if not timed_out and self.reason == "required" and not said:
             raise InvalidInput(
@@ -232,6 +255,7 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
             by=by,
             reason=reason,
             evidence={
+                "judged": judged(gated),
                 "asked": list(self.assignees),
                 "why": approval.why_asked(self.required, gated.evidence),
                 "answered_at": wire.to_wire(event.get("responded_at")),
@@ -252,6 +276,10 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
                 remedy="Clear this task to be asked again, and have an assignee answer.",
             )
         return by
+
+    def _not_needed(self, version: str | None) -> dict[str, Any]:
+        self.log.info("Nobody is asked.")
+        return {"outcome": NOT_NEEDED, "version": version, "by": "", "reason": ""}
 
     def _end(self, context: Context, answer: LedgerEvent) -> dict[str, Any]:
         result = {

@@ -157,10 +157,13 @@ class PromotionGateOperator(PipelineOperator):
         return Require(mode="enforce")
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
-        terms = Terms(gates=tuple(dict(gate) for gate in self.gates))
-        check_terms(self, run, context, self.policies, terms, "promote.gates")
         gated = self.recorded(run, "gated")
-        result = dict(gated.evidence) if self.settled(run) and gated is not None else self._judge(run)
+        if self.settled(run) and gated is not None:
+            result = dict(gated.evidence)
+        else:
+            terms = Terms(gates=tuple(dict(gate) for gate in self.gates))
+            check_terms(self, run, context, self.policies, terms, "promote.gates")
+            result = self._judge(run)
         if result["outcome"] == "promote":
             return result
         return skip_rest(context, result)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlretrain.conduct import conduct, unmet, unmet_before_traffic
+from mlretrain.conduct import conduct, judged, unmet, unmet_before_traffic
 from mlretrain.governance import Approval, Policy, Require, RequiredApproval, Terms
 from mlretrain.ledger import LedgerEvent
 from mlretrain.ports import Traffic
@@ -38,10 +38,14 @@ def watched(stage: Any, verdict: str = "advance", *guards: dict[str, Any]) -> Le
 GATED = event("gated", outcome="promote", evidence={"gates": [GATE], "champion_version": "7", "worse": []})
 TESTED = event("tested", outcome="passed", evidence={"environment": "clean"})
 APPROVED = event(
-    "approved", outcome="approved", by="alice", reason="fine", evidence={"asked": ["alice", "bob"]}
+    "approved",
+    outcome="approved",
+    by="alice",
+    reason="fine",
+    evidence={"judged": judged(GATED), "asked": ["alice", "bob"]},
 )
 TIMED_OUT = replace(
-    APPROVED, by="timeout", reason="nobody", evidence={"asked": ["alice", "bob"], "timed_out": True}
+    APPROVED, by="timeout", reason="nobody", evidence={**APPROVED.evidence, "timed_out": True}
 )
 STAGES = (shift(10), watched(10), shift(50), watched(50))
 RUN = (TESTED, GATED, APPROVED, *STAGES)
@@ -87,7 +91,16 @@ def test_a_run_that_did_everything_has_shown_everything() -> None:
     ("kind", "paths"),
     [
         ("tested", ["promote.smoke_test"]),
-        ("gated", ["promote.gates", "promote.mode"]),
+        (
+            "gated",
+            [
+                "promote.gates",
+                "promote.mode",
+                "promote.approval.required",
+                "promote.approval.assignees",
+                "promote.approval.reason",
+            ],
+        ),
         (
             "approved",
             ["promote.approval.required", "promote.approval.assignees", "promote.approval.reason"],
@@ -122,6 +135,13 @@ def test_what_was_done_otherwise_does_not_count(instead: LedgerEvent, path: str)
     kinds = ("approved", "rejected") if instead.kind in ("approved", "rejected") else (instead.kind,)
     rest = without(*kinds)
     assert path in missing((rest[0], instead, *rest[1:]))
+
+
+def test_an_approval_is_one_of_the_evidence_that_was_shown() -> None:
+    again = replace(GATED, evidence={**GATED.evidence, "worse": ["f1 is 0.1, the champion's 0.9"]})
+    assert "promote.approval.required" in missing((*RUN, again))
+    approved = replace(APPROVED, evidence={"judged": judged(again)})
+    assert missing((*RUN, again, approved)) == []
 
 
 def test_the_last_answer_counts() -> None:
@@ -187,8 +207,9 @@ def test_a_strategy_that_the_traffic_belies_is_none(strategy: str, weight: int) 
 
 def test_the_first_model_is_spared_the_stages_that_nobody_else_could_answer() -> None:
     gated = replace(GATED, previous=None, evidence={**GATED.evidence, "champion_version": None})
+    approved = replace(APPROVED, evidence={"judged": judged(gated)})
     alone = shift(100, previous=None, traffic=Traffic(weights={"8": 100}))
-    assert missing((TESTED, gated, APPROVED, alone, watched(100))) == []
+    assert missing((TESTED, gated, approved, alone, watched(100))) == []
     assert "promote.approval.required" in missing((TESTED, gated, alone, watched(100)))
 
 

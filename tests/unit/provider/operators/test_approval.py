@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, BaseOperator
 
+from mlretrain.conduct import judged
 from mlretrain.errors import InvalidInput
 from mlretrain.ledger import LedgerEvent
 from mlretrain_provider.operators.approval import APPROVE, REJECT, ApprovePromotionOperator
@@ -139,7 +140,9 @@ def test_an_approval_goes_on_and_is_recorded(world: Any) -> None:
     (event,) = case.answers
     assert (event.kind, event.version, event.previous) == ("approved", "8", "7")
     assert (event.by, event.reason) == ("alice", "looked at UA")
+    (gated,) = world.ledger.of_run("run-1", "gated")
     assert event.evidence == {
+        "judged": judged(gated),
         "asked": ["alice"],
         "why": "every promotion is to be approved",
         "answered_at": "2026-03-09T07:00:00+00:00",
@@ -241,6 +244,20 @@ def test_a_rejection_stands_when_it_is_cleared(world: Any) -> None:
     cleared = case.ask()
     assert cleared.state == "success"
     assert cleared.skipped == ["promote", "shift"]
+
+
+def test_other_evidence_is_asked_about_again(world: Any) -> None:
+    case = Case(world)
+    waiting = case.ask()
+    case.append("gated", version="8", previous="7", outcome="promote", evidence={"champion_version": "7"})
+    late = case.answer(waiting, APPROVE)
+    assert late.state == "failed"
+    assert "judged again" in str(late.error)
+    assert case.answers == ()
+    assert case.answer(case.ask(), APPROVE).state == "success"
+    case.append("gated", version="8", previous="7", outcome="promote", evidence={"worse": ["f1"]})
+    assert case.ask().state == "awaiting_input"
+    assert case.answer(case.ask(), REJECT).result["outcome"] == "rejected"
 
 
 def test_a_repeated_wait_asks_again_without_an_answer(world: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import DAG
 
 from mlretrain import wire
+from mlretrain.conduct import judged
 from mlretrain.errors import ConfigError, ContractError
 from mlretrain.governance import Policy, Require, RequiredApproval, read_policy
 from mlretrain.ledger import LedgerEvent
@@ -65,6 +66,11 @@ class Run:
         evidence = {"gates": [{"metric": "roc_auc", "min": 0.7}], "champion_version": None, "worse": []}
         self.note("gated", outcome="promote", evidence=evidence)
 
+    def note_answer(self, by: str) -> None:
+        self.note_verdict()
+        (gated,) = self.world.ledger.of_run("run-1", "gated")
+        self.note("approved", outcome="approved", by=by, evidence={"judged": judged(gated)})
+
     def promote(self, **arguments: Any) -> Outcome:
         with self.dag:
             PromoteModelOperator(task_id="promote", version=self.version, **arguments)
@@ -98,7 +104,7 @@ def test_a_dag_by_hand_is_held_against_the_platforms_folder(world: Any, folder: 
 def test_what_the_ledger_shows_is_enough(world: Any, folder: Folder) -> None:
     folder()
     run = Run(world)
-    run.note("approved", outcome="approved", by="alice")
+    run.note_answer("alice")
     assert run.promote().state == "success"
     assert world.alias("champion") == run.version
 
@@ -106,7 +112,7 @@ def test_what_the_ledger_shows_is_enough(world: Any, folder: Folder) -> None:
 def test_an_approval_of_somebody_else_is_none(world: Any, folder: Folder) -> None:
     folder()
     run = Run(world)
-    run.note("approved", outcome="approved", by="mallory")
+    run.note_answer("mallory")
     assert "nobody but alice, there is mallory" in refused(run.promote())
 
 
@@ -114,7 +120,7 @@ def test_the_policies_of_the_plan_hold_too(world: Any, folder: Folder) -> None:
     folder()
     planned = Policy(name="planned", require=Require(smoke_test="clean"))
     run = Run(world)
-    run.note("approved", outcome="approved", by="alice")
+    run.note_answer("alice")
     said = refused(run.promote(policies=[wire.to_wire(planned)]))
     assert "planned demands `smoke_test: clean`" in said
 
