@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from mlretrain.conduct import unmet
 from mlretrain.errors import ConfigError, TransientError, UnmetRequirements
+from mlretrain.governance import Policy
 from mlretrain.ports import JobStatus
 from mlretrain.runtime.contract import parse_request
 from mlretrain.runtime.fingerprint import MODEL_TAG
@@ -104,6 +106,22 @@ def test_a_registered_version_is_tested_as_its_tags_say(world: Any) -> None:
     assert (event.version, event.outcome, event.reason) == ("1", "passed", "it answers")
     assert event.evidence["checks_uri"].endswith("checks.json")
     assert "checks" not in event.evidence
+
+
+@pytest.mark.usefixtures("passed")
+def test_only_a_test_that_was_passed_lets_the_version_on(world: Any) -> None:
+    made = world.registry.register("churn", "models:/m-1", "mlflow-run-1", {})
+    run = DagRunHarness(dag_of(world, version=made.version))
+    operator: Any = run.dag.get_task("smoke_test")
+    policy = Policy(name="task smoke_test", require=operator.demanded())
+
+    def missing() -> list[str]:
+        found = unmet([policy], world.ledger.of_run("run-1"), version=made.version)
+        return [each.dotted for each in found]
+
+    assert missing() == ["promote.smoke_test"]
+    run.run("smoke_test")
+    assert missing() == []
 
 
 def test_a_version_that_is_not_there_is_no_result(world: Any) -> None:
