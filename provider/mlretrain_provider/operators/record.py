@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import TriggerRule
 
-from mlretrain.card import publish
 from mlretrain.decisions import DecisionLog
-from mlretrain.dossier import gather
 from mlretrain.errors import MlretrainError
 from mlretrain.ledger import FAILED, LedgerEvent
 from mlretrain.policy.retrain import RetrainDecision, WindowRecord
@@ -18,6 +16,7 @@ from mlretrain.ports import CHAMPION
 from mlretrain.runtime.contract import REQUEST_FILE
 from mlretrain.runtime.store import read_uri
 from mlretrain_provider.assets import emit_champion, may_change_champion
+from mlretrain_provider.card import publish_card
 from mlretrain_provider.jobs import cancel_jobs
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, PipelineOperator
@@ -129,14 +128,7 @@ class RecordRunOperator(PipelineOperator):
         events = self.ledger.of_run(run.run_id)
         for version in sorted({each for event in events for each in (event.version, event.previous) if each}):
             try:
-                dossier = gather(
-                    self.pipeline,
-                    version,
-                    ledger=self.ledger,
-                    registry=self.registry,
-                    read=lambda uri: read_uri(uri, self.storage_env or None),
-                )
-                publish(dossier, store=self.store, tracker=self.tracker, registry=self.registry)
+                publish_card(self, version)
             except MlretrainError as error:
                 self.log.warning("Version %s has no new card: %s", version, error)
 
