@@ -12,6 +12,7 @@ from mlretrain_factory.spec.guard import COMPARED
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.resources import DEFAULT_CLASS, ResourceClassSpec, ResourcesSpec
 from mlretrain_factory.spec.serving import (
+    ClusterServingSpec,
     KserveServingSpec,
     KubernetesServingSpec,
     LocalServingSpec,
@@ -62,9 +63,7 @@ def _check_serving(spec: PipelineSpec, stack: StackSpec, pipeline: Node, place: 
             found=f"'{spec.deploy.strategy}'",
             allowed="none",
         )
-    elif "image" in type(stack.serving).model_fields and not (
-        stack.image or getattr(stack.serving, "image", None)
-    ):
+    elif isinstance(stack.serving, ClusterServingSpec) and not (stack.image or stack.serving.image):
         message = f"models served on `{stack.serving.target}` need an image"
         yield fault_at(place, ("serving", "target"), message, "Add `image: …`, here or to the stack.")
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan.options import plain, written
-from mlretrain_factory.spec.serving import OtherServingSpec
+from mlretrain_factory.spec.serving import ClusterServingSpec, OtherServingSpec
 
 
 def serving(source: PipelineSource) -> dict[str, Any]:
@@ -18,5 +18,5 @@ def serving(source: PipelineSource) -> dict[str, Any]:
         own = {**plain(written(section)), **section.options}
         own.pop("options", None)
         return {"serving": own}
-    inherited = {"image": stack.image} if stack.image and "image" in type(section).model_fields else {}
+    inherited = {"image": stack.image} if stack.image and isinstance(section, ClusterServingSpec) else {}
     return {"serving": {"target": section.target, **inherited, **plain(written(section))}}

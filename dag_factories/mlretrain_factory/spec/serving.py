@@ -62,7 +62,7 @@ class ServingResourcesSpec(Section):
     gpu: int | None = Field(default=None, ge=0, le=64, description="Accelerators.")
 
 
-class _ClusterServingSpec(Section):
+class ClusterServingSpec(Section):
     """What both targets on a cluster have."""
 
     target: str
@@ -117,7 +117,7 @@ class _ClusterServingSpec(Section):
     )
 
 
-class KubernetesServingSpec(_ClusterServingSpec):
+class KubernetesServingSpec(ClusterServingSpec):
     """`target: kubernetes`: a Deployment for each version, behind a Service or a Gateway."""
 
     target: Literal["kubernetes"] = Field(description="`kubernetes`.")
@@ -137,7 +137,7 @@ class KubernetesServingSpec(_ClusterServingSpec):
     )
 
 
-class KserveServingSpec(_ClusterServingSpec):
+class KserveServingSpec(ClusterServingSpec):
     """`target: kserve`: one InferenceService."""
 
     target: Literal["kserve"] = Field(description="`kserve`.")
@@ -151,9 +151,7 @@ class SagemakerServingSpec(Section):
         default=None, min_length=1, description="Airflow connection of type `aws`; left out: `aws_default`."
     )
     role_arn: RoleArn = Field(description="IAM role of the containers; it reads the models.")
-    image: Image | None = Field(
-        default=None, description="Image of the containers, in ECR; left out: the stack's."
-    )
+    image: Image = Field(description="Image of the containers, in ECR: one that serves MLflow's models.")
     instance_type: InstanceType = Field(description="Such as `ml.m5.large`.")
     instance_count: int | None = Field(
         default=None, ge=1, le=1000, description="Instances of a version; left out: `1`."

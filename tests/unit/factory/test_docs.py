@@ -118,9 +118,12 @@ def test_the_tables_are_the_specs_own(page: str, request: pytest.FixtureRequest)
     assert count == len(sections)
 
 
+def examples(page: str) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
+
+
 def example(page: str) -> str:
-    text, *_ = re.findall(r"```yaml\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
-    return str(text)
+    return examples(page)[0]
 
 
 def churn(folder: Path, pipeline: str, stack: str) -> PipelineSource:
@@ -156,3 +159,10 @@ def test_the_example_of_a_promotion_loads(tmp_path: Path) -> None:
     retrain = build_plan(source).dag("retrain")
     assert retrain is not None
     assert "Then alice or bob must approve within 1d and give a reason; no answer rejects." in retrain.doc_md
+
+
+@pytest.mark.parametrize("text", [each for each in examples("serving") if each.startswith("serving:")])
+def test_the_examples_of_serving_load(text: str, tmp_path: Path) -> None:
+    stack = f"version: 1\nartifacts_uri: s3://ml\nimage: ml:1\n{text}"
+    source = churn(tmp_path, (GOOD / "churn.pipeline.yaml").read_text(), stack)
+    assert source.stack.serving is not None
