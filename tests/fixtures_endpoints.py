@@ -154,7 +154,7 @@ class FakeEndpoints:
             row.clear()
         self.models.clear()
         sagemaker_backends[ACCOUNT][REGION]._models.clear()
-        self.looks, self.lose = 1, None
+        self.lose = None
         self.folder = Path(mkdtemp(prefix="test-", dir=self.folder.parent))
 
     def client(self, service: str) -> Any:
@@ -393,6 +393,7 @@ def fake_endpoints(looks: int = 1) -> Iterator[FakeEndpoints]:
         folder.mkdir()
         url = stack.enter_context(moto_server(BUCKET))
         fake = FakeEndpoints(endpoint_url=url, folder=folder, looks=looks)
+        fake.forget()  # moto has one memory for all servers of a process
         for operation in _OPERATIONS:
             answer = _answering(fake, operation)
             stack.enter_context(patch.object(SageMakerResponse, operation, answer, create=True))

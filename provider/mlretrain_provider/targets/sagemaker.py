@@ -194,9 +194,9 @@ class SageMakerTarget:
     def _config(self, models: SageMakerModels, state: EndpointState, order: Traffic) -> str:
         """The endpoint configuration that says so, made unless it is there, with all that it needs."""
         endpoint = models.endpoint
-        served = endpoint.models(state.config) if state.config and state.status != "Failed" else {}
+        served = endpoint.models(state.config) if state.traffic.weights else {}
         names = {
-            version: served.get(version) or models.named(version)
+            version: models.as_served(served.get(version)) or models.named(version)
             for version in (*order.weights, *order.mirrored)
         }
         tags = self._tags(models.model, _accepted(state, order))

@@ -38,6 +38,10 @@ class SageMakerModels:
     labels: Mapping[str, str]
     storage_conn_id: str | None
 
+    def as_served(self, name: str | None) -> str | None:
+        """The SageMaker model that a variant is said to have, unless somebody has deleted it."""
+        return name if name and self.endpoint.data_uri(name) else None
+
     def named(self, version: str) -> str:
         """The SageMaker model of a version, which is made first unless it is there.
 

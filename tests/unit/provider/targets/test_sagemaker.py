@@ -42,6 +42,7 @@ def cloud() -> Iterator[FakeEndpoints]:
 def aws(cloud: FakeEndpoints) -> FakeEndpoints:
     """A cloud in which nobody has done anything yet."""
     cloud.forget()
+    cloud.looks = 1
     return cloud
 
 
@@ -394,6 +395,22 @@ class TestPackages:
         serve(aws, Traffic(weights={"1": 100}, generation=3))
 
         assert len(aws.objects()) == 1
+
+    def test_a_model_that_somebody_has_deleted_is_made_again(self, aws: FakeEndpoints) -> None:
+        endpoint = serve(aws, CHAMPION)
+        [model] = aws.models
+        aws.client("sagemaker").delete_model(ModelName=model)
+        serve(aws, CANARY)
+
+        assert endpoint.status == "InService"
+        assert aws.target().current("flights") == CANARY
+
+    def test_a_version_keeps_its_image_as_long_as_it_is_served(self, aws: FakeEndpoints) -> None:
+        serve(aws, CHAMPION)
+        serve(aws, CANARY, image="123456789012.dkr.ecr.us-east-1.amazonaws.com/mlflow-pyfunc:4")
+
+        images = [each["PrimaryContainer"]["Image"].rpartition(":")[2] for each in sent(aws, "create_model")]
+        assert images == ["3", "4"]
 
     def test_a_version_that_is_not_what_was_registered_is_refused(self, aws: FakeEndpoints) -> None:
         serve(aws, CHAMPION)
