@@ -68,6 +68,7 @@ with DAG(
         target="late",
         metrics=["roc_auc", "log_loss"],
         slices=["origin"],
+        latency_rows=50,
     )
     version = RegisterModelOperator(
         task_id="register", training=training.output, evaluation=evaluation.output
