@@ -7,6 +7,7 @@ newest *ready* revision, or is split by ``canaryTrafficPercent`` between it and 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from tests.fakes.kubernetes import START, FakeKubernetes
@@ -39,8 +40,6 @@ def reconcile(service: Object, ready: bool) -> None:
         status["latestReadyRevision"] = status["latestCreatedRevision"]
     newest, rolled = status.get("latestReadyRevision"), status.get("latestRolledoutRevision")
     if newest is not None:
-        if rolled == newest and canary is not None and canary < 100:
-            rolled = status.get("previousRolledoutRevision")
         status["traffic"] = [{"latestRevision": True, "revisionName": newest, "percent": 100}]
         if canary is not None and rolled is not None:
             status["traffic"][0]["percent"] = canary
@@ -56,6 +55,13 @@ def reconcile(service: Object, ready: bool) -> None:
 class FakeKServe(FakeKubernetes):
     """A cluster in memory with KServe: a revision is ready a second after it was made, or never."""
 
+    shares: list[dict[str, int]]
+    """Who was given how much, whenever the controller looked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shares = []
+
     def _control(self) -> None:
         super()._control()
         for service in list(self.kind("inferenceservices").values()):
@@ -69,7 +75,8 @@ class FakeKServe(FakeKubernetes):
             name = f"{metadata['name']}-predictor-{next(self._numbers):05}"
             status["latestCreatedRevision"] = name
             self._revise(name, metadata["labels"])
-            service["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+            reconcile(service, ready=False)
+            self._note(status)
             return
         version = metadata["labels"]["mlretrain/version"]
         reconcile(service, ready=version not in self.broken)
@@ -80,6 +87,13 @@ class FakeKServe(FakeKubernetes):
         for pod in self.pods():
             if pod["metadata"]["revision"] not in used:
                 pod["metadata"]["deletionTimestamp"] = START
+
+    def _note(self, status: Object) -> None:
+        found: Counter[str] = Counter()
+        for each in status.get("traffic", ()):
+            labels = self.kind("revisions")[each["revisionName"]]["metadata"]["labels"]
+            found[labels["mlretrain/version"]] += each["percent"]
+        self.shares.append({version: share for version, share in found.items() if share})
 
     def _revise(self, name: str, labels: Object) -> None:
         metadata = {"name": name, "labels": dict(labels), "uid": f"uid-{name}", "resourceVersion": "1"}

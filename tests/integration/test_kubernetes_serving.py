@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -362,6 +362,170 @@ from tests.conformance.test_serving_target import (  # noqa: E402, F401 - pytest
     test_what_is_no_traffic_is_refused_and_changes_nothing,
     test_what_was_applied_is_in_force,
 )
+
+
+@contextmanager
+def resource(group: str, version: str, kind: str, plural: str) -> Iterator[None]:
+    """A custom resource that keeps whatever it is given, unless the cluster has the real one."""
+    from kubernetes import client, config
+
+    api, name = client.ApiextensionsV1Api(config.new_client_from_config()), f"{plural}.{group}"
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    served = {
+        "name": version,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}},
+    }
+    names = {"kind": kind, "plural": plural, "singular": kind.lower()}
+    approved = {"api-approved.kubernetes.io": "unapproved, of a test"}
+    try:
+        api.create_custom_resource_definition(
+            {
+                "metadata": {"name": name, "annotations": approved},
+                "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [served]},
+            }
+        )
+    except client.ApiException as error:
+        if error.status != 409:
+            raise
+        yield
+        return
+    try:
+        time.sleep(3)
+        yield
+    finally:
+        api.delete_custom_resource_definition(name)
+
+
+class Controller(threading.Thread):
+    """Plays a controller: looks at the objects of a kind, and writes their status.
+
+    :param act: is given one object as it is, and changes its status.
+    """
+
+    def __init__(self, group: str, version: str, plural: str, namespace: str, act: Any) -> None:
+        super().__init__(daemon=True)
+        self._place = (group, version, namespace, plural)
+        self._act = act
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        from kubernetes import client, config
+
+        api = client.CustomObjectsApi(config.new_client_from_config())
+        while not self._ended.wait(0.3):
+            for found in api.list_namespaced_custom_object(*self._place)["items"]:
+                before = json.dumps(found.get("status"), sort_keys=True)
+                self._act(api, found)
+                if json.dumps(found.get("status"), sort_keys=True) != before:
+                    self._write(client, api, found)
+
+    def _write(self, client: Any, api: Any, found: dict[str, Any]) -> None:
+        try:
+            api.replace_namespaced_custom_object_status(*self._place, found["metadata"]["name"], found)
+        except client.ApiException as error:
+            if error.status not in (404, 409):  # gone or changed since: the next look will see
+                raise
+
+    def __enter__(self) -> Controller:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+
+
+def test_a_gateway_is_given_shares_and_copies(target: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The API is real, and so are the pods; that a Gateway takes the route is played."""
+    group, namespace = "gateway.networking.k8s.io", target.options.namespace
+    said = {"type": "Accepted", "status": "True"}
+
+    def accept(api: Any, route: dict[str, Any]) -> None:
+        seen = {**said, "observedGeneration": route["metadata"]["generation"]}
+        route["status"] = {"parents": [{"conditions": [seen]}]}
+
+    with (
+        resource(group, "v1", "HTTPRoute", "httproutes"),
+        Controller(group, "v1", "httproutes", namespace, accept),
+    ):
+        known = {name: getattr(target.options, name) for name in target.options.__dataclass_fields__}
+        gateway = type(target)(conn_id=target.conn_id, around=target.around, **{**known, "gateway": "public"})
+        for number, wanted in enumerate(
+            (
+                Traffic(weights={"1": 100}, mirrored={"2": 10}),
+                Traffic(weights={"1": 97, "2": 3}),
+                Traffic(weights={"1": 100}),
+            ),
+            1,
+        ):
+            ordered = replace(wanted, generation=number)
+            gateway.apply("m", ordered)
+            assert gateway.current("m") == ordered
+        with pytest.raises(Superseded):
+            gateway.apply("m", Traffic(weights={"2": 100}, generation=2))
+        said["status"] = "False"
+        with pytest.raises(InvalidInput, match="the gateway does not take the route"):
+            gateway.apply("m", Traffic(weights={"2": 100}, generation=4))
+        assert gateway.current("m") == replace(wanted, generation=3)
+        gateway.apply("m", Traffic(generation=5))
+        assert gateway.current("m").served == {}
+
+
+def test_kserve_is_led_from_order_to_order(cluster: TestCluster) -> None:  # noqa: F811
+    """The API is real; KServe's and Knative's controllers are played, by the rules they document."""
+    from tests.fakes.kserve import predictor, reconcile, template
+
+    made: dict[str, str] = {}
+    broken = {"9"}
+
+    def serve(api: Any, service: dict[str, Any]) -> None:
+        status, metadata = predictor(service), service["metadata"]
+        if made.get(metadata["uid"]) != template(service):
+            made[metadata["uid"]] = template(service)
+            name = f"{metadata['name']}-predictor-{metadata['generation']:05}"
+            body: dict[str, Any] = {"apiVersion": "serving.knative.dev/v1", "kind": "Revision"}
+            body["metadata"] = {"name": name, "labels": metadata["labels"]}
+            place = ("serving.knative.dev", "v1", metadata["namespace"], "revisions")
+            api.create_namespaced_custom_object(*place, body)
+            status["latestCreatedRevision"] = name
+            reconcile(service, ready=False)
+        else:
+            reconcile(service, ready=metadata["labels"]["mlretrain/version"] not in broken)
+
+    group = "serving.kserve.io"
+    with (
+        test_namespace() as found,
+        pytest.MonkeyPatch.context() as patch,
+        resource("serving.knative.dev", "v1", "Revision", "revisions"),
+        resource(group, "v1beta1", "InferenceService", "inferenceservices"),
+        Controller(group, "v1beta1", "inferenceservices", found.namespace, serve),
+    ):
+        for name, value in found.env.items():
+            patch.setenv(name, value)
+        place = Place(found=found, tracking_uri="")
+        kserve = place.target(target="kserve", ready_timeout_s=8.0)
+        orders = [
+            {"7": 100},
+            {"7": 90, "8": 10},
+            {"7": 100},
+            {"7": 50, "8": 50},
+            {"8": 100},
+            {"7": 0, "8": 100},
+        ]
+        for number, weights in enumerate(orders, 1):
+            wanted = Traffic(weights=weights, generation=number)
+            kserve.apply("m", wanted)
+            assert kserve.current("m") == wanted
+        with pytest.raises(Superseded):
+            kserve.apply("m", Traffic(weights={"7": 100}, generation=2))
+        with pytest.raises(TransientError, match="version 9 of m cannot be served"):
+            kserve.apply("m", Traffic(weights={"9": 100}, generation=9))
+        assert kserve.current("m").served == wanted.served
+        kserve.apply("m", Traffic(weights={"7": 100}, generation=10))
+        assert kserve.current("m") == Traffic(weights={"7": 100}, generation=10)
 
 
 def test_of_two_orders_at_once_the_later_one_wins(target: Any) -> None:

@@ -36,6 +36,8 @@ Object = dict[str, Any]
 DEFAULT_CONNECTION = "kubernetes_default"
 POLL_S = 1.0
 _LINES = 15
+_STEPS = 10
+"""Between any two orders there are fewer."""
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +80,14 @@ class KServeTarget:
                 self._objects.remove(
                     SERVICE, model_name(model), lambda found: not order.is_strange(model, found)
                 )
-            while (step := self._next(model, wanted)) is not None:
+            for _ in range(_STEPS):
+                step = self._next(model, wanted)
+                if step is None:
+                    return
                 self._set(model, wanted, *step)
+            raise TransientError(
+                "KServe does not come to rest", where=f"{self._objects.namespace}/{model_name(model)}"
+            )
 
     def current(self, model: str) -> Traffic:
         """The percentages of the revisions, 0 of one that stands by, and the order's generation."""
@@ -98,27 +106,30 @@ class KServeTarget:
     def _next(self, model: str, wanted: Traffic) -> tuple[str, int | None] | None:
         """The next newest version and its percentage on the way to ``wanted``; ``None`` once it is reached.
 
-        What is served already gets all it shall have before anything is deployed: that is how a roll-back is
-        at once. A version that neither is the newest nor had all requests before becomes the newest; of two
-        such, the one with more requests first, alone.
+        What answers and shall not loses its requests before anything is deployed: a roll-back is at once.
+        What is new is deployed with 0, because KServe would else give requests to whatever was ready last,
+        a standby too, and gets its share once it is ready. Two versions that KServe does not have yet come
+        one after the other, the one with more requests first.
         """
-        service = self._service(model)
-        shares = self._weights(service)
-        if not wanted.weights or (shares == wanted.weights and self._ended(service)):
+        if not wanted.weights:
             return None
-        newest = service["metadata"]["labels"][VERSION_LABEL] if service else None
-        heavy = max(wanted.weights, key=lambda version: wanted.weights[version])
-        if len(wanted.weights) == 1:
-            back = newest not in wanted.weights and newest in shares and heavy in shares
-            return (str(newest), 0) if back and shares[heavy] != 100 else (heavy, None)
-        if newest in wanted.weights and set(shares) == set(wanted.weights):
-            return str(newest), wanted.weights[str(newest)]
-        settled = next((version for version, share in shares.items() if share == 100), None)
-        if settled in wanted.weights:
-            (other,) = wanted.weights.keys() - {settled}
-            return other, wanted.weights[other]
-        known = next((version for version in (heavy, *wanted.weights) if shares.get(version)), heavy)
-        return known, None
+        service = self._service(model)
+        newest, rolled, shares = _version(service), self._rolled(service), self._weights(service)
+        heavy = max(wanted.weights, key=lambda version: (wanted.weights[version], version == rolled))
+        if service is None or newest is None:
+            return heavy, None
+        alone = len(wanted.weights) == 1
+        canary = service["spec"]["predictor"].get("canaryTrafficPercent")
+        if shares == wanted.weights and (canary is None) == alone and self._ended(service):
+            return None
+        if newest not in wanted.weights and shares.get(newest) and rolled in wanted.weights:
+            return newest, 0
+        if alone or (newest == heavy and rolled not in wanted.weights):
+            return heavy, None if newest == heavy else 0
+        if {newest, rolled} == set(wanted.weights):
+            return newest, wanted.weights[newest]
+        (light,) = wanted.weights.keys() - {heavy}
+        return light if rolled == heavy else heavy, 0
 
     def _set(self, model: str, wanted: Traffic, version: str, canary: int | None) -> None:
         """Have the newest revision be ``version`` with that share; on failure put back what was."""
@@ -130,21 +141,22 @@ class KServeTarget:
             return manifest.inference_service(model, version, self.options, canary=canary)
 
         self._objects.change(SERVICE, model_name(model), make)
+        withdraws = _version(before) == version and canary == 0  # though its pods may be anything but ready
         try:
-            self._wait(model, wanted, version, canary)
+            self._wait(model, wanted, version, 100 if canary is None else canary, withdraws=withdraws)
         except Superseded:
             raise
         except MlretrainError:
             self._put_back(model, before, version)
             raise
 
-    def _wait(self, model: str, wanted: Traffic, version: str, canary: int | None) -> None:
+    def _wait(self, model: str, wanted: Traffic, version: str, share: int, *, withdraws: bool) -> None:
         until = self._clock() + self.options.ready_timeout_s
         while True:
             self._look(model, wanted)
             service = self._service(model)
-            share = self._weights(service).get(version)
-            if self._ended(service) and share == (100 if canary is None else canary):
+            found = self._weights(service).get(version, 0 if withdraws else -1)
+            if (withdraws or self._ended(service)) and (found == share or self._rolled(service) == version):
                 return
             self._give_up(model, version, service or {}, late=self._clock() > until)
             self._objects.cluster.sleep(POLL_S)
@@ -238,6 +250,12 @@ class KServeTarget:
             and labels.get(VERSION_LABEL) == service["metadata"]["labels"][VERSION_LABEL]
         )
 
+    def _rolled(self, service: Object | None) -> str | None:
+        """The version that had all requests last."""
+        name = _predictor(service).get("latestRolledoutRevision")
+        revision = self._objects.get(REVISION, name) if name else None
+        return str(revision["metadata"]["labels"].get(VERSION_LABEL)) if revision else None
+
     def _service(self, model: str) -> Object | None:
         found = self._objects.get(SERVICE, model_name(model))
         order.refuse_strangers(model, found)
@@ -250,6 +268,11 @@ class KServeTarget:
     def _objects(self) -> Objects:
         cluster = kubernetes_api.connect(self.conn_id)
         return Objects(cluster, self.options.namespace or cluster.default_namespace)
+
+
+def _version(service: Object | None) -> str | None:
+    """The version that the newest revision is, or will be."""
+    return str(service["metadata"]["labels"][VERSION_LABEL]) if service else None
 
 
 def _predictor(service: Object | None) -> Object:

@@ -12,7 +12,7 @@ from mlretrain.ports import Traffic, VersionStats
 from mlretrain_provider.backends import kubernetes_api
 from mlretrain_provider.targets import Surroundings
 from mlretrain_provider.targets.kserve import KServeTarget
-from tests.fakes.kserve import FakeKServe, predictor
+from tests.fakes.kserve import FakeKServe
 from tests.fakes.kubernetes import Killed
 
 AROUND = Surroundings(pipeline="m", artifacts_uri="s3://ml")
@@ -80,20 +80,51 @@ def test_a_standby_has_nothing_and_the_old_one_can_stand_by_too(cluster: FakeKSe
         assert target(cluster).current("m") == traffic(**weights)
 
 
-@pytest.mark.parametrize("first", [{"v7": 100}, {"v7": 60, "v8": 40}, {"v7": 0, "v8": 100}])
-@pytest.mark.parametrize(
-    "then", [{"v8": 100}, {"v8": 70, "v9": 30}, {"v9": 100, "v7": 0}, {"v7": 50, "v9": 50}]
-)
-def test_there_is_a_way_from_any_order_to_any_other(
+ORDERS = [
+    *({"v7": 100}, {"v8": 100}, {"v7": 60, "v8": 40}, {"v7": 0, "v8": 100}, {"v7": 100, "v8": 0}),
+    *({"v8": 70, "v9": 30}, {"v7": 0, "v9": 100}, {"v9": 100}, {"v7": 50, "v9": 50}),
+]
+
+
+@pytest.mark.parametrize("then", ORDERS, ids=str)
+@pytest.mark.parametrize("first", ORDERS, ids=str)
+def test_between_any_two_orders_only_their_own_versions_answer(
     cluster: FakeKServe, first: dict[str, int], then: dict[str, int]
 ) -> None:
-    for weights in (first, then):
-        target(cluster).apply("m", traffic(**weights))
-        assert target(cluster).current("m") == traffic(**weights)
-        assert (
-            sum(each["percent"] for each in predictor(cluster.kind("inferenceservices")["m"])["traffic"])
-            == 100
-        )
+    target(cluster).apply("m", traffic(**first))
+    before = len(cluster.shares)
+    target(cluster).apply("m", traffic(**then))
+
+    assert target(cluster).current("m") == traffic(**then)
+    allowed = {*traffic(**first).served, *traffic(**then).served}
+    for shares in cluster.shares[before:]:
+        assert sum(shares.values()) == 100
+        assert shares.keys() <= allowed
+
+
+@pytest.mark.parametrize("first", ORDERS, ids=str)
+def test_a_version_that_breaks_while_it_is_deployed_gives_no_other_its_requests(
+    cluster: FakeKServe, first: dict[str, int]
+) -> None:
+    target(cluster).apply("m", traffic(**first))
+    before = len(cluster.shares)
+    cluster.broken["4"] = {"name": "kserve-container", "state": {"running": {}}}
+    with pytest.raises(TransientError):
+        target(cluster).apply("m", traffic(v4=100))
+    cluster.settle()
+
+    assert target(cluster).current("m").served == traffic(**first).served
+    for shares in cluster.shares[before:]:
+        assert sum(shares.values()) == 100
+        assert shares.keys() <= traffic(**first).served.keys()
+
+
+def test_a_canary_whose_pods_fail_is_taken_back_all_the_same(cluster: FakeKServe) -> None:
+    target(cluster).apply("m", traffic(v7=100))
+    target(cluster).apply("m", traffic(v7=90, v8=10))
+    cluster.broken["8"] = {"name": "kserve-container", "state": {"running": {}}}
+    target(cluster).apply("m", traffic(v7=100))
+    assert target(cluster).current("m") == traffic(v7=100)
 
 
 @pytest.mark.parametrize("died_at", range(1, 9))
