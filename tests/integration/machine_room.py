@@ -184,13 +184,13 @@ class Airline:
         tags = {
             each["version"]: {tag["key"]: tag["value"] for tag in each.get("tags", [])} for each in versions
         }
-        folder = self.services.home / "artifacts" / pipeline / "ledger"
+        folder = self.services.home / "artifacts" / pipeline / "ledger" / "chain"
         return State(
             aliases={each["alias"]: each["version"] for each in model.get("aliases", [])},
             versions=tags,
-            weights=LocalTarget(self.services.models_url).current(pipeline),
+            weights=LocalTarget(self.services.models_url).current(pipeline).served,
             ledger={
-                str(path.relative_to(folder)): json.loads(path.read_text())
+                str(path.relative_to(folder)): json.loads(path.read_text())["event"]
                 for path in sorted(folder.rglob("*.json"))
             },
         )
@@ -198,7 +198,12 @@ class Airline:
     def events(self, pipeline: str, run_id: str) -> dict[str, dict[str, Any]]:
         """What the ledger says about a run, by kind; the last of each kind."""
         events = [each for each in self.state(pipeline).ledger.values() if each["run_id"] == run_id]
-        return {each["kind"]: each for each in sorted(events, key=lambda each: str(each["at"]))}
+        return {each["kind"]: each for each in events}
+
+    def orders(self, pipeline: str, run_id: str) -> list[dict[str, int]]:
+        """The traffic that a run has ordered, in order."""
+        events = [each for each in self.state(pipeline).ledger.values() if each["run_id"] == run_id]
+        return [each["traffic"]["weights"] for each in events if each["traffic"]]
 
 
 @contextmanager

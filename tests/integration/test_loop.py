@@ -152,7 +152,7 @@ def test_drift_starts_a_retraining_by_itself(
     assert state.weights == {champion: 100}
     assert state.versions["2"]["mlretrain.outcome"] == end["outcome"]
     if end["outcome"] == "promoted":
-        assert events["shifted"]["evidence"]["weights"] == {"1": 50, "2": 50}
+        assert room.orders(FLIGHTS, DRIFT_RUN) == [{"1": 50, "2": 50}, {"2": 100}]
         stats = room.services.xcom(RETRAIN, DRIFT_RUN, "rollout.stage_1.observe")["stats"]
         assert stats["requests"] >= 3
         assert stats["errors"] == 0
@@ -240,7 +240,13 @@ def test_a_dry_run_judges_other_parameters_and_promotes_nothing(
     assert (end["state"], end["outcome"]) == ("success", "dry_run")
     state = room.state(GUARDED)
     assert (state.aliases, state.weights) == (before.aliases, before.weights)
-    assert room.events(GUARDED, "dry").keys() == {"retrain_requested", "registered", "gated", "concluded"}
+    assert room.events(GUARDED, "dry").keys() == {
+        "retrain_requested",
+        "registered",
+        "tested",
+        "gated",
+        "concluded",
+    }
     params = {
         run_id: {each["key"]: each["value"] for each in run["data"]["params"]}
         for run_id in ("survivor", "dry")
@@ -262,6 +268,6 @@ def test_a_breached_guard_takes_the_candidate_back(room: Airline, survivor: dict
         (state.aliases, state.weights) == (before.aliases, before.weights) == ({"champion": "1"}, {"1": 100})
     )
     candidate = events["registered"]["version"]
-    assert events["shifted"]["evidence"]["weights"] == {"1": 50, candidate: 50}
+    assert room.orders(GUARDED, "too-slow") == [{"1": 50, candidate: 50}, {"1": 100}, {"1": 100}]
     assert (events["rolled_back"]["version"], events["rolled_back"]["previous"]) == ("1", candidate)
     assert state.versions[candidate]["mlretrain.outcome"] == "rolled_back"

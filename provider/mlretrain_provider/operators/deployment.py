@@ -239,7 +239,7 @@ class CanaryGateOperator(PipelineOperator):
             min_requests=int(self.min_requests),
         )
         log = PredictionLog.of(self.predictions, self.storage_env or None) if self.predictions else None
-        return look(watch, self.target(self.serving), datetime.now(UTC), log).result()
+        return look(watch, self.serving_target(self.serving), datetime.now(UTC), log).result()
 
     def _note(self, run: RunIdentity, version: str, verdict: str, seen: Mapping[str, Any]) -> None:
         """What was seen in this stage, for the ledger's readers."""

@@ -106,7 +106,7 @@ class PipelineOperator(Traced, BaseOperator):
         """The experiment tracker."""
         return MLflowHook(self.mlflow_conn_id).tracker(self.storage_env or None)
 
-    def target(self, serving: Mapping[str, Any]) -> ServingTarget:
+    def serving_target(self, serving: Mapping[str, Any]) -> ServingTarget:
         """The serving target that ``serving`` describes."""
         around = Surroundings(
             pipeline=self.pipeline,
@@ -127,7 +127,7 @@ class PipelineOperator(Traced, BaseOperator):
             window_end=run.window_end,
             ledger=self.ledger,
             registry=self.registry,
-            target=self.target(serving) if serving else None,
+            target=self.serving_target(serving) if serving else None,
             begun=run.begun,
         )
 
