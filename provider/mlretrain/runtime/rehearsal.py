@@ -27,8 +27,8 @@ _RUN = (
     f"import sys; sys.path.append(sys.argv[1]); from {__name__} import main; main(sys.argv[2], sys.argv[3])"
 )
 _PACKAGE = Path(__file__).parents[1]
-# What the job has and a packaged model must not need: code of the user's folder, its stores, our settings.
-_OF_THE_JOB = ("PYTHON", "MLRETRAIN_", "MLFLOW_")
+# What the job has and a packaged model must not need. Its backend finds the process by other variables.
+_OF_THE_JOB = ("PYTHON", "MLFLOW_", "MLRETRAIN_CODE_PATHS")
 _LONGEST_SAYING = 300
 
 logger = logging.getLogger("mlretrain")
