@@ -102,6 +102,7 @@ class DeploymentHealthSensor(BaseSensorOperator):
             if deferrable is None
             else deferrable
         )
+        self._lookout: Lookout | None = None
 
     def execute(self, context: Context) -> Any:
         if not self.deferrable or float(self.bake_s) <= LONG_BAKE_S:
@@ -110,7 +111,7 @@ class DeploymentHealthSensor(BaseSensorOperator):
         if health.done:
             return health.result()
         trigger = DeploymentHealthTrigger(
-            lookout=wire.to_wire(dataclasses.asdict(self._lookout(context))),
+            lookout=wire.to_wire(dataclasses.asdict(self._open(context))),
             poll_interval=max(self.poke_interval, SHORTEST_POLL_S),
         )
         return self.defer(trigger=trigger, method_name="execute_complete")
@@ -129,11 +130,12 @@ class DeploymentHealthSensor(BaseSensorOperator):
 
     def _look(self, context: Context) -> Health:
         with plain_failures():
-            health = self._lookout(context).look(datetime.now(UTC))
+            self._lookout = self._lookout or self._open(context)
+            health = self._lookout.look(datetime.now(UTC))
         self.log.info("%s: %s", health.verdict, health.reason)
         return health
 
-    def _lookout(self, context: Context) -> Lookout:
+    def _open(self, context: Context) -> Lookout:
         run = RunIdentity.of(context)
         bake_s = float(self.bake_s)
         default_s = bake_s + (PATIENCE_S if self.shift.get("champion") else 0)
