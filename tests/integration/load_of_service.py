@@ -1,10 +1,10 @@
 """Load on a Service: ``python load_of_service.py HOST PORT PATH CONNECTIONS SECONDS ROW EACH PAUSE``.
 
 Strict, as a caller without retries is: a connection that is refused is a failed request, with status 0 and
-the error as its version.
-Every connection sends one request at a time, PAUSE seconds apart; it is opened again after EACH requests (0:
-never), or if the server says that it closes it. Each request is one row, the JSON object ROW with a serial
-number of its own. Prints, as one JSON object, what came back: ``requests`` is a list of
+the error as its version. It begins once the Service is there at all, of which a node's proxy hears a moment
+after the API. Every connection sends one request at a time, PAUSE seconds apart; it is opened again after
+EACH requests (0: never), or if the server says that it closes it. Each request is one row, the JSON object
+ROW with a serial number of its own. Prints, as one JSON object, what came back: ``requests`` is a list of
 ``[serial, status, version, sent at, latency in ms]``.
 """
 
@@ -76,10 +76,22 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, str, bool]:
     return int(lines[0].split()[1]), headers.get("x-model-version", ""), closes
 
 
+async def appeared(address: tuple[str, int]) -> None:
+    """Returns once the Service is there: a node's proxy hears of a new one a moment after the API."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(*address)
+            writer.close()
+            return
+        except OSError:
+            await asyncio.sleep(0.1)
+
+
 async def main(
     host: str, port: str, path: str, connections: str, seconds: str, row: str, each: str, pause: str
 ) -> None:
     """Run the load and print what came back."""
+    await appeared((host, int(port)))
     serials = iter(range(sys.maxsize))
     until = time.monotonic() + float(seconds)
     load = Load((host, int(port)), path, until, json.loads(row), int(each), float(pause))

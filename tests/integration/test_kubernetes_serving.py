@@ -233,12 +233,13 @@ def test_canary_promotion_and_roll_back_lose_no_request(
         stats = target.metrics(MODEL, began)
     assert time.time() < asked + 150
 
-    assert running.failed == []
+    assert running.failed == [], running.failed
     for weights, asked, applied, end in phases:
         answered = running.between(applied, end)
         took = applied - asked
         say(capsys, f"{weights} in {took:.1f} s: {dict(answered)}; {len(running.requests)} requests in all")
-        assert set(answered) == set(weights)
+        # A Service spreads connections: those that are open stay where they are while that version serves.
+        assert set(answered) == set(weights) or (each == 0 and set(answered) < set(weights))
         if each == 1:
             for version, weight in weights.items():
                 assert answered[version] / answered.total() == pytest.approx(weight / 100, abs=0.1)
@@ -479,10 +480,13 @@ def test_kserve_is_led_from_order_to_order(cluster: TestCluster) -> None:  # noq
     from tests.fakes.kserve import predictor, reconcile, template
 
     made: dict[str, str] = {}
+    statuses: dict[str, Any] = {}
     broken = {"9"}
 
     def serve(api: Any, service: dict[str, Any]) -> None:
-        status, metadata = predictor(service), service["metadata"]
+        metadata = service["metadata"]
+        service["status"] = statuses.setdefault(metadata["uid"], {})  # though it may not be written at once
+        status = predictor(service)
         if made.get(metadata["uid"]) != template(service):
             made[metadata["uid"]] = template(service)
             name = f"{metadata['name']}-predictor-{metadata['generation']:05}"
