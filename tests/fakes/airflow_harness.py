@@ -29,6 +29,7 @@ class Supervisor:
     states: dict[str, str] = field(default_factory=dict)
     store: dict[tuple[uuid.UUID, str], Any] = field(default_factory=dict)
     dag_runs: dict[tuple[str, str], comms.TriggerDagRun] = field(default_factory=dict)
+    forms: dict[uuid.UUID, comms.CreateHITLDetailPayload] = field(default_factory=dict)
     sent: list[Any] = field(default_factory=list)
     asset_events: list[tuple[str, AssetEventResponse]] = field(default_factory=list)
 
@@ -69,6 +70,10 @@ class Supervisor:
             return comms.ErrorResponse(error=ErrorType.DAGRUN_ALREADY_EXISTS)
         self.dag_runs[msg.dag_id, msg.run_id] = msg
         return comms.OKResponse(ok=True)
+
+    def _on_CreateHITLDetailPayload(self, msg: comms.CreateHITLDetailPayload) -> Any:
+        """A task's form stays as it was first put."""
+        return self.forms.setdefault(msg.ti_id, msg)
 
     def _on_SkipDownstreamTasks(self, msg: comms.SkipDownstreamTasks) -> None:
         for task in msg.tasks:

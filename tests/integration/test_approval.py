@@ -240,3 +240,16 @@ def test_an_approval_that_comes_too_late_promotes_nothing(office: Office) -> Non
     assert (ended["state"], ended["tasks"]["promote"]) == ("failed", "failed")
     assert "the champion has changed" in office.log("asked", "old", "promote")
     assert office.champion("asked") == newer
+
+
+def test_nobody_is_shown_the_evidence_of_before(office: Office) -> None:
+    office.retrain("asked", "early")
+    office.form("asked", "early")
+    office.retrain("asked", "between")
+    office.form("asked", "between")
+    office.answer("alice", "asked", "between", "Approve", "better")
+    assert office.ended("asked", "between")["outcome"] == "promoted"
+    office.clear("asked", "early", "candidate")
+    ended = office.ended("asked", "early")
+    assert (ended["state"], ended["tasks"]["approve"]) == ("failed", "failed")
+    assert "Airflow shows people the evidence of before" in office.log("asked", "early", "approve", 2)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
+from airflow.sdk.api.datamodels._generated import HITLUser
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import TaskAwaitingInput
-from airflow.sdk.execution_time.hitl import HITLUser
+from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
 from mlretrain import approval, wire
 from mlretrain.conduct import judged
@@ -120,11 +121,39 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
             return self._not_needed(gated.version)
         self._put(run, gated, asked)
         self.log.info("%s %s", self.subject, asked)
-        try:
-            return cast("dict[str, Any]", HITLOperator.execute(self, context))
-        except TaskAwaitingInput as waiting:
-            waiting.kwargs = {"shown": judged(gated)}
-            raise
+        return self._wait(run, context, judged(gated))
+
+    def _wait(self, run: RunIdentity, context: Context, shown: str) -> NoReturn:
+        """Put the form before people, as :meth:`HITLOperator.execute` does, and see that it is this one.
+
+        Airflow keeps a task's form as it was first put, also when the task is cleared:
+        ``upsert_hitl_detail`` of its execution API.
+        """
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+        form = SUPERVISOR_COMMS.send(
+            CreateHITLDetailPayload(
+                ti_id=context["ti"].id,
+                options=self.options,
+                subject=self.subject,
+                body=self.body,
+                defaults=self.defaults,
+                params=self.serialized_params,
+                multiple=False,
+                assigned_users=[HITLUser(id=each, name=each) for each in self.assignees],
+            )
+        )
+        if getattr(form, "body", self.body) != self.body:
+            raise InvalidInput(
+                "Airflow shows people the evidence of before, and cannot be given other",
+                where=f"{run.dag_id}/{self.task_id}",
+                remedy="Start a new retraining.",
+            )
+        for notifier in self.notifiers:
+            notifier(context)
+        raise TaskAwaitingInput(
+            method_name="execute_complete", kwargs={"shown": shown}, timeout=self._timeout
+        )
 
     def execute_complete(
         self, context: Context, event: dict[str, Any], shown: str | None = None
@@ -156,7 +185,6 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
         version = str(gated.version)
         gate = self.gate if isinstance(self.gate, Mapping) else {}
         self.version = version
-        self.response_timeout = self._timeout
         self.subject = approval.question(self.pipeline, version)
         self.body = approval.case(
             pipeline=self.pipeline,
@@ -172,7 +200,6 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
         )
         if self._timeout is not None:
             self.defaults = [APPROVE if self.on_timeout == "approve" else REJECT]
-        self.assigned_users = [HITLUser(id=each, name=each) for each in self.assignees] or None
         # Set now: params of the task itself would be filled in from the run's conf, which has a reason too.
         self.params = ParamsDict({"reason": self._field()})
 

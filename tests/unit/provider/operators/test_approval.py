@@ -249,15 +249,25 @@ def test_a_rejection_stands_when_it_is_cleared(world: Any) -> None:
 def test_other_evidence_is_asked_about_again(world: Any) -> None:
     case = Case(world)
     waiting = case.ask()
-    case.append("gated", version="8", previous="7", outcome="promote", evidence={"champion_version": "7"})
+    gated = {"version": "8", "previous": "7", "outcome": "promote", "reason": "all hold"}
+    case.append("gated", **gated, evidence={"champion_version": "7"})
     late = case.answer(waiting, APPROVE)
     assert late.state == "failed"
     assert "judged again" in str(late.error)
     assert case.answers == ()
     assert case.answer(case.ask(), APPROVE).state == "success"
-    case.append("gated", version="8", previous="7", outcome="promote", evidence={"worse": ["f1"]})
+    case.append("gated", **gated, evidence={"worse": ["f1"]})
     assert case.ask().state == "awaiting_input"
     assert case.answer(case.ask(), REJECT).result["outcome"] == "rejected"
+
+
+def test_nobody_is_shown_the_evidence_of_before(world: Any) -> None:
+    case = Case(world)
+    case.ask()
+    case.append("gated", version="8", previous="9", outcome="promote", evidence={"champion_version": "9"})
+    again = case.ask()
+    assert again.state == "failed"
+    assert "the evidence of before" in str(again.error)
 
 
 def test_a_repeated_wait_asks_again_without_an_answer(world: Any) -> None:
