@@ -8,27 +8,27 @@ from itertools import count, takewhile
 from mlretrain.errors import ConfigError
 
 
-def replicas(shares: Mapping[str, int], *, least: int, most: int) -> dict[str, int]:
+def replicas(wanted: Mapping[str, int], *, least: int, most: int) -> dict[str, int]:
     """The fewest pods per version whose shares, in whole percent, are those asked for.
 
-    :param shares: percentages of the versions that answer, above 0, summing to 100.
+    :param wanted: percentages of the versions that answer, above 0, summing to 100.
     :param least: pods that there shall be together.
     :param most: pods that there may be together, if several versions share.
     :raises ConfigError: that takes more than ``most``.
     """
-    if len(shares) == 1:
-        return dict.fromkeys(shares, least)
+    if len(wanted) == 1:
+        return dict.fromkeys(wanted, least)
     most = max(most, least)
-    for total in takewhile(lambda each: each <= 100 or each <= most, count(max(least, len(shares)))):
-        found = {version: round(share * total / 100) for version, share in shares.items()}
-        if sum(found.values()) == total and _percent(found) == dict(shares):
+    for total in takewhile(lambda each: each <= 100 or each <= most, count(max(least, len(wanted)))):
+        found = {version: round(share * total / 100) for version, share in wanted.items()}
+        if sum(found.values()) == total and shares(found) == dict(wanted):
             if total <= most:
                 return found
             break
     raise ConfigError(
         "these shares take more pods than the model may have",
         where="serving.max_replicas",
-        found=f"{_text(shares)}: {total} pods",
+        found=f"{_text(wanted)}: {total} pods",
         allowed=f"{most} pods",
         remedy=f"Raise max_replicas to {total}, choose other shares, or let a gateway split the traffic.",
     )
@@ -46,11 +46,6 @@ def shares(pods: Mapping[str, int]) -> dict[str, int]:
     for version in behind[: 100 - sum(found.values()) if found else 0]:
         found[version] += 1
     return found
-
-
-def _percent(pods: Mapping[str, int]) -> dict[str, int]:
-    total = sum(pods.values())
-    return {version: round(100 * number / total) for version, number in pods.items()}
 
 
 def _text(found: Mapping[str, int]) -> str:

@@ -83,7 +83,7 @@ class Switch:
         if found is None:
             return None
         order.refuse_strangers(self.model, found)
-        (rule,) = found["spec"]["rules"]
+        rule = found["spec"]["rules"][0]
         mirrors = [each["requestMirror"] for each in rule.get("filters") or () if "requestMirror" in each]
         unknown = "?"
         return Traffic(
