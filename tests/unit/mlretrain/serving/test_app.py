@@ -395,6 +395,21 @@ def test_what_is_pinned_and_no_version_is_said(serve: Serve) -> None:
         pass
 
 
+def test_what_is_pinned_and_can_never_be_served_is_told(tmp_path: Path) -> None:
+    def load(model: str, version: str) -> Any:
+        raise LoadFailed(f"models:/{model}/{version} cannot be loaded")
+
+    told: list[str] = []
+    settings = Settings(
+        tracking_uri="http://registry", log_dir=tmp_path, state_dir=tmp_path, pinned=("m", ("7",))
+    )
+    app = create_app(settings, load=load, failed=lambda error: told.append(str(error)))
+    with TestClient(app) as client:
+        while not told:
+            assert client.get("/ready").status_code == 503
+    assert told == ["models:/m/7 cannot be loaded"]
+
+
 def test_a_server_that_was_told_to_stop_answers_and_is_not_ready(serve: Serve) -> None:
     told: list[int] = []
     with serve(ending=lambda: bool(told)) as client:
@@ -499,6 +514,23 @@ def test_a_mirrored_version_that_hangs_holds_up_nobody(
         while client.get("/models/m").json()["loaded"] != ["7"]:
             pass
         assert stats_of(client, "7", requests=30)["errors"] == 0
+
+
+def test_copies_wait_for_a_moment_in_which_no_caller_does(
+    serve: Serve, loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlretrain.serving.mirror.PATIENCE_S", 60.0)
+    with serve() as client, ThreadPoolExecutor(1) as pool:
+        client.put("/models/m/traffic", json={**SHADOW, "mirrored": {"8": 100}})
+        slow = pool.submit(ask, client, {"dataframe_records": [{"wait": 1, "a": 2.0}]})
+        assert loader.asked.wait(10)
+        for _ in range(10):
+            ask(client)
+        assert client.get("/models/m/stats").json()["versions"]["8"]["requests"] == 0
+        loader.answer.set()
+        slow.result()
+
+        assert stats_of(client, "8", requests=11)["errors"] == 0
 
 
 def test_prometheus_sees_requests_errors_latency_and_weights(serve: Serve) -> None:
