@@ -87,6 +87,24 @@ def kserve(folder: Path) -> Iterator[ServingTarget]:
 
 
 @contextmanager
+def batch(folder: Path) -> Iterator[ServingTarget]:
+    """With orders in a folder, and versions of a registry in memory."""
+    pytest.importorskip("airflow.sdk")
+    from mlretrain_provider.hooks.mlflow import MLflowHook
+    from mlretrain_provider.targets import Surroundings
+    from mlretrain_provider.targets.batch import BatchTarget
+    from tests.fakes.registry import FakeRegistry
+
+    registry = FakeRegistry()
+    for model in ("m", "other"):
+        for number in range(1, 10):
+            registry.register(model, f"models:/{number}", f"run-{number}", {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MLflowHook, "registry", lambda hook: registry)
+        yield BatchTarget(around=Surroundings(pipeline="p", artifacts_uri=folder.as_uri()))
+
+
+@contextmanager
 def _on_kubernetes(groups: dict[str, str], **options: Any) -> Iterator[ServingTarget]:
     pytest.importorskip("airflow.providers.cncf.kubernetes")
     from mlretrain_provider.backends import kubernetes_api
@@ -102,7 +120,7 @@ def _on_kubernetes(groups: dict[str, str], **options: Any) -> Iterator[ServingTa
         yield KubernetesTarget(around=around, clock=cluster.clock, **given)
 
 
-FACTORIES = [fake, local, sagemaker, kubernetes, kubernetes_by_pods, kserve]
+FACTORIES = [fake, local, sagemaker, kubernetes, kubernetes_by_pods, kserve, batch]
 """Each gives a target, empty and answering, for as long as the block."""
 
 

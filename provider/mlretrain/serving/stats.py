@@ -62,7 +62,7 @@ class StatsLog:
         second.requests += 1
         second.errors += code >= 500
         second.client_errors += 400 <= code < 500
-        second.bins[_bin(latency_s, SHORTEST_S)] += 1
+        second.bins[bin_of(latency_s, SHORTEST_S)] += 1
 
     def compared(self, model: str, version: str, comparison: Comparison) -> None:
         """Count one answer of a mirrored version that was compared with the one that was served."""
@@ -70,7 +70,7 @@ class StatsLog:
         second.compared += comparison.rows
         second.differing += comparison.differing
         second.differences.update(
-            _bin(each, SMALLEST) if each >= SMALLEST else NO_DIFFERENCE for each in comparison.differences
+            bin_of(each, SMALLEST) if each >= SMALLEST else NO_DIFFERENCE for each in comparison.differences
         )
 
     def since(self, model: str, instant: datetime, versions: Iterable[str] = ()) -> dict[str, ServedStats]:
@@ -121,21 +121,22 @@ def _summary(seconds: list[_Second]) -> ServedStats:
         latency_p99_ms=p99,
         compared=compared,
         disagreement=sum(second.differing for second in seconds) / compared if compared else None,
-        difference_p95=_quantile(differences, 0.95, SMALLEST),
+        difference_p95=quantile(differences, 0.95, SMALLEST),
     )
 
 
 def latency_quantiles_ms(bins: Counter[int]) -> tuple[float | None, float | None, float | None]:
     """The 50th, 95th and 99th percentile of binned latencies, in milliseconds; ``None`` without any."""
-    p50, p95, p99 = (_milliseconds(_quantile(bins, share, SHORTEST_S)) for share in (0.50, 0.95, 0.99))
+    p50, p95, p99 = (_milliseconds(quantile(bins, share, SHORTEST_S)) for share in (0.50, 0.95, 0.99))
     return p50, p95, p99
 
 
-def _bin(value: float, smallest: float) -> int:
+def bin_of(value: float, smallest: float) -> int:
+    """The number of the bin that ``value`` is in; what is below ``smallest`` is in the first."""
     return math.floor(math.log(max(value, smallest) / smallest) / BIN_WIDTH)
 
 
-def _quantile(bins: Counter[int], share: float, smallest: float) -> float | None:
+def quantile(bins: Counter[int], share: float, smallest: float) -> float | None:
     """The value that ``share`` of the binned do not exceed (nearest rank), at its bin's middle."""
     rank = math.ceil(share * bins.total())
     seen = 0

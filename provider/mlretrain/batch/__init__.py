@@ -1,0 +1,1 @@
+"""Scoring in batches: who is to score, what they have scored, and how it appears."""
