@@ -1,11 +1,11 @@
-"""Load on a Service: ``python load_of_service.py HOST PORT PATH CONNECTIONS SECONDS ROW EACH PAUSE``.
+"""Load on a Service: ``python load_of_service.py HOST PORT PATH CONNECTIONS STOP ROW EACH PAUSE``.
 
 Strict, as a caller without retries is: a connection that is refused is a failed request, with status 0 and
 the error as its version. It begins once the Service is there at all, of which a node's proxy hears a moment
-after the API. Every connection sends one request at a time, PAUSE seconds apart; it is opened again after
-EACH requests (0: never), or if the server says that it closes it. Each request is one row, the JSON object
-ROW with a serial number of its own. Prints, as one JSON object, what came back: ``requests`` is a list of
-``[serial, status, version, sent at, latency in ms]``.
+after the API, and ends once there is a file STOP. Every connection sends one request at a time, PAUSE seconds
+apart; it is opened again after EACH requests (0: never), or if the server says that it closes it. Each
+request is one row, the JSON object ROW with a serial number of its own. Prints, as one JSON object, what came
+back: ``requests`` is a list of ``[serial, status, version, sent at, latency in ms]``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Request = tuple[int, int, str, float, float]
@@ -23,14 +24,11 @@ Request = tuple[int, int, str, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What every connection sends.
-
-    :param until: monotonic seconds.
-    """
+    """What every connection sends, until the file ``stop`` appears."""
 
     address: tuple[str, int]
     path: str
-    until: float
+    stop: Path
     row: dict[str, Any]
     each: int
     pause_s: float
@@ -38,7 +36,7 @@ class Load:
     async def caller(self, serials: Iterator[int]) -> list[Request]:
         """One connection after another."""
         done: list[Request] = []
-        while time.monotonic() < self.until:
+        while not self.stop.exists():
             done += await self._connection(serials)
         return done
 
@@ -46,7 +44,7 @@ class Load:
         done: list[Request] = []
         opened: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         closes = False
-        while time.monotonic() < self.until and not closes:
+        while not self.stop.exists() and not closes:
             serial, at, started = next(serials), time.time(), time.perf_counter()
             try:
                 opened = opened or await asyncio.open_connection(*self.address)
@@ -88,13 +86,12 @@ async def appeared(address: tuple[str, int]) -> None:
 
 
 async def main(
-    host: str, port: str, path: str, connections: str, seconds: str, row: str, each: str, pause: str
+    host: str, port: str, path: str, connections: str, stop: str, row: str, each: str, pause: str
 ) -> None:
     """Run the load and print what came back."""
     await appeared((host, int(port)))
     serials = iter(range(sys.maxsize))
-    until = time.monotonic() + float(seconds)
-    load = Load((host, int(port)), path, until, json.loads(row), int(each), float(pause))
+    load = Load((host, int(port)), path, Path(stop), json.loads(row), int(each), float(pause))
     parts = await asyncio.gather(*(load.caller(serials) for _ in range(int(connections))))
     sys.stdout.write(json.dumps({"requests": [each for part in parts for each in part]}))
 
