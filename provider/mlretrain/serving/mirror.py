@@ -27,6 +27,11 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 2
 """Copies that are answered at the same time; so many of the threads that answer callers may be taken."""
 
+PATIENCE_S = 0.1
+"""How long a copy waits for a moment in which no caller does; where none comes, few copies are answered."""
+
+LOOK_S = 0.005
+
 CAPACITY_BYTES = 8_000_000
 """How much may wait; a copy for which there is no room is dropped."""
 
@@ -62,7 +67,8 @@ class Mirror:
 
     Whatever happens here reaches no caller: copies are taken after the answer is sent, wait in memory up to
     ``capacity_bytes`` and are dropped beyond, which is counted; no more than :data:`AT_ONCE` are answered at
-    a time. A mirrored version that refuses what the served one has answered is at fault, whatever the status.
+    a time, and only when no caller waits for the processor, as long as such moments come. A mirrored version
+    that refuses what the served one has answered is at fault, whatever the status.
     """
 
     def __init__(
@@ -114,7 +120,9 @@ class Mirror:
                 continue
             copied, served = self._waiting.popleft()
             self._waiting_bytes -= copied.size
-            if served.version not in self._router.traffic(copied.model).mirrored:
+            if self._mirrored(copied, served):
+                await self._quiet()
+            if not self._mirrored(copied, served):
                 self._metrics.mirror_dropped(copied.model, served.version)
                 continue
             try:
@@ -123,6 +131,14 @@ class Mirror:
             except Exception:
                 logger.exception("a copy for %s version %s is lost", copied.model, served.version)
                 self._metrics.mirror_dropped(copied.model, served.version)
+
+    def _mirrored(self, copied: Copied, served: Served) -> bool:
+        return served.version in self._router.traffic(copied.model).mirrored
+
+    async def _quiet(self) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while self._router.busy and time.monotonic() < until:
+            await asyncio.sleep(LOOK_S)
 
     async def _answer(self, copied: Copied, served: Served) -> None:
         started = time.perf_counter()

@@ -147,6 +147,15 @@ class Router:
         return sorted((version for name, version in self._loaded if name == model), key=int)
 
     @property
+    def busy(self) -> bool:
+        """Whether a caller waits for an answer."""
+        return any(
+            route.loaded[version].in_flight
+            for route in self._routes.values()
+            for version in route.traffic.served
+        )
+
+    @property
     def models(self) -> list[str]:
         """The models that are served."""
         return sorted(model for model, route in self._routes.items() if route.traffic.weights)
