@@ -66,6 +66,17 @@ def policy_files(folder: Path) -> list[Path]:
 def read_policy(path: Path) -> PolicyFile:
     """The policy in a file. Raises :class:`SpecErrors` with everything that is wrong with it."""
     node = read_source(path)
+    known = _read_before.get(path)
+    if known is None or known[0] is not node:
+        known = _read_before[path] = (node, _policy(path, node))
+    return known[1]
+
+
+_read_before: dict[Path, tuple[Node, PolicyFile]] = {}
+"""Of each file the last mapping and its policy: every pipeline of a folder asks for the same ones."""
+
+
+def _policy(path: Path, node: Node) -> PolicyFile:
     spec = validate(PolicySpec, node)
     if spec.policy != path.stem:
         name = node.get("policy")
