@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from mlretrain_factory.errors import SpecErrors
 from mlretrain_factory.loader import PipelineSource, load_source
 from mlretrain_factory.plan.build import build_plan
 from mlretrain_factory.spec.backend import KubernetesSpec, LocalSpec, SagemakerSpec
@@ -166,3 +167,18 @@ def test_the_examples_of_serving_load(text: str, tmp_path: Path) -> None:
     stack = f"version: 1\nartifacts_uri: s3://ml\nimage: ml:1\n{text}"
     source = churn(tmp_path, (GOOD / "churn.pipeline.yaml").read_text(), stack)
     assert source.stack.serving is not None
+
+
+def test_the_example_of_a_policy_loads_and_says_what_the_example_lacks(tmp_path: Path) -> None:
+    written, policy = examples("promotion")[:2]
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "tier-1.yaml").write_text(policy)
+    text = (GOOD / "churn.pipeline.yaml").read_text()
+    head = "".join(each for each in text.splitlines(keepends=True) if not each.startswith("evaluate:"))
+    with pytest.raises(SpecErrors) as caught:
+        churn(
+            tmp_path,
+            head[: head.index("promote:")] + written.replace("bob", "carol"),
+            (GOOD / "stacks" / "local.yaml").read_text(),
+        )
+    assert [fault.path for fault in caught.value.errors] == ["promote.approval.assignees"]
