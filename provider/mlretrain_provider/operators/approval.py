@@ -26,6 +26,7 @@ from mlretrain.governance import (
     TimeoutAnswer,
 )
 from mlretrain.ledger import LedgerEvent
+from mlretrain_provider.answers import APPROVE, REJECT, read_answer
 from mlretrain_provider.failures import plain_errors
 from mlretrain_provider.governance import check_terms
 from mlretrain_provider.links import ModelVersionLink
@@ -36,8 +37,7 @@ from mlretrain_provider.skipping import skip_rest
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-APPROVE, REJECT = "Approve", "Reject"
-APPROVED, REJECTED, NOT_NEEDED = "approved", "rejected", "not_needed"
+NOT_NEEDED = "not_needed"
 DAY_S = 86400.0
 
 
@@ -244,65 +244,30 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
         self, run: RunIdentity, gated: LedgerEvent, event: Mapping[str, Any], shown: str | None
     ) -> LedgerEvent:
         """The answer, checked once more, in the ledger."""
-        timed_out, chosen = _is_timeout(event), list(event.get("chosen_options") or [])
         where = f"{run.dag_id}/{self.task_id}"
-        if not timed_out and chosen not in ([APPROVE], [REJECT]):
-            raise InvalidInput(
-                "not an answer",
-                where=where,
-                found=str(event.get("error") or chosen),
-                allowed="Approve, Reject",
-            )
-        said = str((event.get("params_input") or {}).get("reason") or "").strip()
         if shown != judged(gated):
             raise InvalidInput(
                 "the candidate was judged again while the answer was waited for",
                 where=where,
                 remedy="Clear this task, so that the evidence of now is shown.",
             )
-        by = approval.TIMEOUT if timed_out else self._responder(event, where)
-        if not timed_out and self.reason == "required" and not said:
-            raise InvalidInput(
-                "the answer has no reason, and one is required",
-                where=where,
-                found=f"{chosen[0]} by {by}",
-                remedy="Clear this task to be asked again, and answer with a reason.",
-            )
-        if timed_out:
-            # By the setting of now: what Airflow chose is that of the try that first asked.
-            chosen = [APPROVE if self.on_timeout == "approve" else REJECT]
-        outcome = APPROVED if chosen == [APPROVE] else REJECTED
-        reason = approval.nobody(self._timeout, self.on_timeout) if timed_out else said
+        answer = read_answer(event, self._terms.approval, timeout=self._timeout, where=where)
         return self.append(
             run,
-            "approved" if outcome == APPROVED else "rejected",
+            answer.kind,
             version=gated.version,
             previous=gated.previous,
-            outcome=outcome,
-            by=by,
-            reason=reason,
+            outcome=answer.kind,
+            by=answer.by,
+            reason=answer.reason,
             evidence={
                 "judged": judged(gated),
                 "asked": list(self.assignees),
                 "why": approval.why_asked(self.required, gated.evidence),
-                "answered_at": wire.to_wire(event.get("responded_at")),
-                "timed_out": timed_out,
+                "answered_at": wire.to_wire(answer.answered_at),
+                "timed_out": answer.timed_out,
             },
         )
-
-    def _responder(self, event: Mapping[str, Any], where: str) -> str:
-        """Who answered; Airflow has checked it already, but for an auth manager that lets everybody."""
-        user = event.get("responded_by_user") or {}
-        by = str(user.get("id") or "")
-        if not by or (self.assignees and by not in self.assignees):
-            raise InvalidInput(
-                "answered by somebody who was not asked",
-                where=where,
-                found=by or "nobody known",
-                allowed=", ".join(self.assignees) or "a user",
-                remedy="Clear this task to be asked again, and have an assignee answer.",
-            )
-        return by
 
     def _not_needed(self, version: str | None) -> dict[str, Any]:
         self.log.info("Nobody is asked.")
@@ -317,8 +282,3 @@ class ApprovePromotionOperator(PipelineOperator, HITLOperator):
         }
         self.log.info("%s by %s%s", answer.kind, answer.by, f": {answer.reason}" if answer.reason else "")
         return result if answer.kind == "approved" else skip_rest(context, result)
-
-
-def _is_timeout(event: Mapping[str, Any]) -> bool:
-    ended = event.get("timedout") or event.get("error_type") == "timeout"
-    return bool(ended) and not event.get("responded_by_user")

@@ -11,7 +11,8 @@ from airflow.sdk import DAG, BaseOperator
 from mlretrain.conduct import judged
 from mlretrain.errors import InvalidInput
 from mlretrain.ledger import LedgerEvent
-from mlretrain_provider.operators.approval import APPROVE, REJECT, ApprovePromotionOperator
+from mlretrain_provider.answers import APPROVE, REJECT
+from mlretrain_provider.operators.approval import ApprovePromotionOperator
 from tests.fakes.airflow_harness import RUN_AFTER, DagRunHarness, Outcome
 
 EVIDENCE = "| check | observed |\n| --- | --- |\n| roc\\_auc | 0.8 |\n"
