@@ -8,9 +8,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import moto
 import pandas as pd
-import pendulum
 import pyarrow
 import pytest
 import yaml
@@ -79,17 +79,17 @@ def test_requirements_name_what_the_model_is_made_of_and_its_code_imports(
     parts = flavors._parts(make_pipeline(FunctionTransformer(yaml.safe_load), LogisticRegression()))
     assert parts >= {"sklearn", "yaml"}
     code = ModuleType("trainings")
-    code.__dict__.update(pq=pyarrow, late=pendulum.DateTime, json=json, rate=0.1, own=flavors.flavor_of)
+    code.__dict__.update(pq=pyarrow, late=hypothesis.Phase, json=json, rate=0.1, own=flavors.flavor_of)
     code.__file__ = "/dags/trainings/__init__.py"
     nested = ModuleType("trainings.features")
     nested.__dict__.update(moto=moto)
     monkeypatch.setitem(sys.modules, "trainings", code)
     monkeypatch.setitem(sys.modules, "trainings.features", nested)
     imports = flavors._imports(nested)
-    assert imports >= {"pyarrow", "pendulum", "moto", "mlretrain", "json"}
+    assert imports >= {"pyarrow", "hypothesis", "moto", "mlretrain", "json"}
     requirements = flavors._requirements(["scikit-learn==1.9.1"], {*parts, *imports, "no_such_package"})
     named = [each.partition("==")[0] for each in requirements]
-    assert named == ["scikit-learn", "moto", "numpy", "pandas", "pendulum", "pyarrow", "pyyaml"]
+    assert named == ["scikit-learn", "hypothesis", "moto", "numpy", "pandas", "pyarrow", "pyyaml"]
     assert flavors._imports(None) == flavors._imports(json) == set()
 
 
