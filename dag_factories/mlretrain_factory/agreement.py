@@ -12,6 +12,7 @@ from mlretrain_factory.spec.guard import COMPARED
 from mlretrain_factory.spec.pipeline import PipelineSpec
 from mlretrain_factory.spec.resources import DEFAULT_CLASS, ResourceClassSpec, ResourcesSpec
 from mlretrain_factory.spec.serving import (
+    BatchServingSpec,
     ClusterServingSpec,
     KserveServingSpec,
     KubernetesServingSpec,
@@ -90,7 +91,7 @@ def _check_mirroring(spec: PipelineSpec, serving: ServingSpec, pipeline: Node) -
             f"Add `gateway: …` to `serving` in stacks/{spec.stack}.yaml, or choose another strategy.",
             found="'shadow'",
         )
-    elif not isinstance(serving, LocalServingSpec):
+    elif not isinstance(serving, (LocalServingSpec, BatchServingSpec)):
         yield from _check_comparison(spec, serving, pipeline)
 
 

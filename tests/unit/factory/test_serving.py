@@ -37,12 +37,13 @@ EVERY_KEY = {
 }
 
 
-def plan_of(folder: Path, serving: str, *, more: str = "", team: str = "") -> Plan:
+def plan_of(folder: Path, serving: str, *, more: str = "", team: str = "", deploy: str = "") -> Plan:
     (folder / "stacks").mkdir(exist_ok=True)
     (folder / "stacks" / "local.yaml").write_text(
         f"version: 1\nartifacts_uri: s3://artifacts\nserving: {serving}\n{more}"
     )
     text = (GOLDEN / "direct" / "pipeline.yaml").read_text().replace("${data_root}", "file:///data")
+    text = text[: text.index("deploy:")] + deploy if deploy else text
     (folder / "pipeline.yaml").write_text(f"{text}{team}")
     return build_plan(load_source(folder / "pipeline.yaml", {}, folder))
 
@@ -115,3 +116,12 @@ def test_a_key_of_another_target_is_named_with_those_of_this_one(tmp_path: Path)
     missing, unknown = caught.value.errors
     assert "Such as `ml.m5.large`" in missing.remedy
     assert (unknown.path, unknown.remedy) == ("serving.instance_typ", "Did you mean `instance_type`?")
+
+
+@pytest.mark.parametrize("serving", ["{target: local, conn_id: models}", "{target: batch}"])
+def test_a_shadow_is_compared_where_somebody_compares(serving: str, tmp_path: Path) -> None:
+    shadow = (
+        "deploy: {strategy: shadow, stages: [{traffic: 10}], guards: [{metric: disagreement, max: 0.1}]}\n"
+    )
+    plan = plan_of(tmp_path, serving, deploy=shadow)
+    assert any(task.args.get("mode") == "mirror" for task in plan.dags[0].tasks)
