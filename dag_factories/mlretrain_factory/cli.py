@@ -1,4 +1,4 @@
-"""``mlretrain``: check, explain, compare and simulate pipelines, build images, serve models, replay steps."""
+"""``mlretrain``: check, explain, compare and simulate pipelines, serve models, ask and steer what runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mlretrain_factory.plan.build import build_plan
 from mlretrain_factory.plan.diff import diff
 from mlretrain_factory.plan.explain import explain
 from mlretrain_factory.plan.model import Plan
+from mlretrain_factory.whereabouts import name_of, whereabouts
 
 Command = Callable[[argparse.Namespace], "int | None"]
 
@@ -23,6 +24,13 @@ SERVE = "mlretrain.serving.server"
 REPLAY = "mlretrain.runtime.replay"
 IMAGE = "mlretrain_factory.image"
 SIMULATE = "mlretrain_factory.simulate"
+LIVE = {
+    "history": "which version served when, who agreed to it, on what evidence",
+    "rollback": "go back to an earlier version, through Airflow",
+    "verify": "do ledger, registry and served traffic agree? Says what differs, and mends it on request",
+    "card": "the model card of a version",
+}
+"""Commands about a pipeline that runs; each is a module of ``mlretrain_provider.console``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +76,8 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     _add(commands.add_parser("image", help="build the image of jobs"), IMAGE, chosen == "image")
     _add(commands.add_parser("serve", help="serve models and split their traffic"), SERVE, chosen == "serve")
     _add(commands.add_parser("replay", help="run a step again from its request"), REPLAY, chosen == "replay")
+    for name, words in LIVE.items():
+        _add_live(commands.add_parser(name, help=words, description=f"{words}."), name, chosen == name)
     return parser
 
 
@@ -76,6 +86,15 @@ def _add(parser: argparse.ArgumentParser, module: str, is_chosen: bool) -> None:
     if is_chosen:
         resolve_name(f"{module}:add_arguments")(parser)
         parser.set_defaults(command=resolve_name(f"{module}:main"))
+
+
+def _add_live(parser: argparse.ArgumentParser, name: str, is_chosen: bool) -> None:
+    """A command about one pipeline, which is given its name, and what its file says when it asks for that."""
+    parser.add_argument("pipeline", help="its file; or its name, to be found below --dags")
+    parser.add_argument("--dags", type=Path, default=Path(), help="the folder of pipelines (default: this)")
+    _add(parser, f"mlretrain_provider.console.{name}", is_chosen)
+    if is_chosen:
+        parser.set_defaults(name_of=name_of, whereabouts=whereabouts)
 
 
 def _lint(options: argparse.Namespace) -> int:

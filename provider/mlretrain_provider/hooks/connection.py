@@ -9,6 +9,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from mlretrain.errors import ConfigError
 
+CONN_ENV_PREFIX = "AIRFLOW_CONN_"
+
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
@@ -37,5 +39,6 @@ async def aconnection(conn_id: str, *, conn_type: str, example: str) -> Connecti
 def _missing(conn_id: str, conn_type: str, example: str) -> ConfigError:
     return ConfigError(
         f"there is no Airflow connection {conn_id!r}",
-        remedy=f"Create it: airflow connections add {conn_id} --conn-type {conn_type} {example}",
+        remedy=f"Create it: airflow connections add {conn_id} --conn-type {conn_type} {example}; "
+        f"or set {CONN_ENV_PREFIX}{conn_id.upper()}, as JSON or URI.",
     )

@@ -197,7 +197,7 @@ def test_history_says_who_served_when(world: World) -> None:
             assert moment.reign is not None
             assert (moment.reign.version, moment.traffic.served) == (version, {version: 100})
     first = reigns(links)[0]
-    assert (first.until, first.verdict.outcome if first.verdict else None) == (
+    assert (first.until, first.grounds.gated.outcome if first.grounds.gated else None) == (
         START + timedelta(weeks=2),
         "promote",
     )

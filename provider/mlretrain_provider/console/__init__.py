@@ -1,0 +1,1 @@
+"""Commands that ask a live system, or have it act: history, rollback, verify, card."""
