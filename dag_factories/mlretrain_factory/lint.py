@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlretrain_factory.errors import SpecError, SpecErrors
-from mlretrain_factory.inheritance import STACKS
+from mlretrain_factory.inheritance import STACKS, search_path
 from mlretrain_factory.loader import load_folder, load_source
 from mlretrain_factory.placement import check_stack
 from mlretrain_factory.plan.build import build_plan
@@ -46,7 +46,8 @@ def lint(paths: Iterable[Path]) -> Checked:
 
 
 def _folder(folder: Path) -> Checked:
-    result = load_folder(folder)
+    # A part of a project is under the policies of the whole.
+    result = load_folder(folder, root=search_path(folder, None)[-1])
     for source in result.sources:
         build_plan(source)
     pipelines = Checked(

@@ -44,14 +44,20 @@ class LoadResult:
 
 
 def load_folder(
-    folder: Path, environ: Mapping[str, str] | None = None, files: Sequence[Path] | None = None
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    files: Sequence[Path] | None = None,
+    root: Path | None = None,
 ) -> LoadResult:
-    """Every ``*.pipeline.yaml`` below ``folder``, in the order of their paths; or only ``files`` of it."""
+    """Every ``*.pipeline.yaml`` below ``folder``, in the order of their paths; or only ``files`` of it.
+
+    :param root: the highest folder that is searched for defaults, stacks and policies; none: ``folder``.
+    """
     sources: dict[str, PipelineSource] = {}
     errors: dict[Path, SpecErrors] = {}
     for path in pipeline_files(folder) if files is None else files:
         try:
-            source = load_source(path, environ, folder)
+            source = load_source(path, environ, root or folder)
             _refuse_second(source, sources)
         except SpecErrors as problem:
             errors[path] = problem

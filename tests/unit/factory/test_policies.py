@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mlretrain_factory.cli import main
 from mlretrain_factory.errors import SpecErrors
 from mlretrain_factory.loader import PipelineSource, load_folder, load_source
 from mlretrain_factory.policies import VARIABLE
@@ -129,3 +130,13 @@ def test_a_policy_has_no_variables(dags: Path) -> None:
     policy(dags / "policies", "asked", "{first_stage_at_most: '${share}'}")
     [fault] = faults(dags)
     assert fault.startswith("policies/asked.yaml:4:32: require.first_stage_at_most: not a whole number")
+
+
+def test_lint_of_a_part_knows_the_policies_of_the_whole(
+    dags: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy(dags / "policies", "asked", APPROVED)
+    (dags / "team").mkdir()
+    (dags / "churn.pipeline.yaml").rename(dags / "team" / "churn.pipeline.yaml")
+    assert main(["lint", str(dags / "team")]) == 1
+    assert "policy `asked` demands approval" in capsys.readouterr().err
