@@ -30,6 +30,7 @@ def covers(given: Mapping[str, Any], demanded: Mapping[str, Any]) -> bool:
 
     What a demand leaves out is free, with two exceptions. A comparison with the champion without a bound
     demands that the candidate is no worse, and slices or groups are judged from :data:`MIN_SUPPORT` rows on.
+    A gate that judges smaller ones as well covers, also where the demanded one would find too few to judge.
     """
     given, demanded = said(given), _completed(said(demanded))
     if not set(given) <= set(WORDS) or not _same_rows(given, demanded):

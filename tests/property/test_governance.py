@@ -58,7 +58,7 @@ scores = st.sampled_from([0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 1.0, float("nan")])
 def evaluations(draw: st.DrawFn) -> Evaluation:
     """Evidence in which an interval's worse end is no better than the estimate."""
     names = ("roc_auc", "log_loss")
-    sizes = {"A": 60, "B": 150}
+    sizes = {"A": 60, "B": 150, "C": 240}  # Two are judged whatever is demanded here.
 
     def one() -> Scores:
         slices = {
