@@ -53,6 +53,13 @@ def open_relation(
     Sets the connection's time zone to UTC. Raises :class:`InvalidInput` if a file is gone or has changed.
     """
     verify(dataset.files, env)
+    return verified(con, dataset, env)
+
+
+def verified(
+    con: DuckDBPyConnection, dataset: Dataset, env: Mapping[str, str] | None = None
+) -> DuckDBPyRelation:
+    """As :func:`open_relation`, of files that the caller has just verified."""
     with reading(dataset.uri):
         relation = scan(con, dataset.files, dataset.format, env)
     if dataset.time_column is None:

@@ -1,7 +1,8 @@
-"""The measuring steps: validate, profile, trial, train, evaluate, smoke, performance. Each runs as one job.
+"""The measuring steps: validate, profile, trial, train, evaluate, smoke, performance, score.
 
-A step's module has a frozen dataclass ``Config`` and ``run(config, ctx) -> dict``; the result is plain JSON.
-It is imported when its step runs, so that a job pays only for the libraries of its own step.
+Each runs as one job. A step's module has a frozen dataclass ``Config`` and ``run(config, ctx) -> dict``; the
+result is plain JSON. It is imported when its step runs, so that a job pays only for the libraries of its own
+step.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ STEPS = {
     "evaluate": "mlretrain.steps.evaluate",
     "smoke": "mlretrain.steps.smoke",
     "performance": "mlretrain.steps.performance",
+    "score": "mlretrain.steps.score",
 }
 """Step name to module."""
 
