@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mlretrain.errors import ConfigError
 from mlretrain_factory.loader import SUFFIXES, load_source, pipeline_files, pipeline_name
 from mlretrain_factory.plan.serving import serving
+
+_SUGGESTED = 5
 
 
 def name_of(pipeline: str) -> str:
@@ -45,7 +48,7 @@ def _file(pipeline: str, dags: Path) -> Path:
             "two files of this name" if found else "no such pipeline",
             where=str(dags),
             found=", ".join(map(str, found)) or repr(pipeline),
-            allowed=", ".join(known) or "none",
+            allowed=", ".join(get_close_matches(pipeline, known) or known[:_SUGGESTED]) or "none",
             remedy="Name the pipeline's file, or the folder of pipelines with --dags.",
         )
     return found[0]
