@@ -16,6 +16,7 @@ from typing import Literal
 
 from mlretrain import wire
 from mlretrain.errors import ContractError, MlretrainError, NotFound, TransientError
+from mlretrain.heirloom import heirlooms, left_out
 from mlretrain.ledger import TAG_PREFIX, Ledger, LedgerEvent, Link, read_tag
 from mlretrain.ports import CHAMPION, ArtifactStore, ModelRegistry, ServingTarget, Traffic
 from mlretrain.rollout import Rollout
@@ -32,12 +33,19 @@ class Finding:
     :param message: what was found, in a sentence.
     :param mendable: whether there is a true copy to mend it from.
     :param mended: whether that has been done.
+    :param news: whether it is something to know, and no difference.
     """
 
     subject: Literal["ledger", "tags", "champion", "traffic", "rollout"]
     message: str
     mendable: bool = True
     mended: bool = False
+    news: bool = False
+
+    @property
+    def differs(self) -> bool:
+        """Whether there is something left to mend."""
+        return not self.news and not self.mended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +65,8 @@ class Agreement:
         copies = self._copies()
         chain, broken = true_chain(copies)
         standing = chain[-1].standing if chain else Standing()
-        return (*broken, *_misplaced(copies, chain, self), *self._world(standing))
+        misplaced = _misplaced(copies, chain, self)
+        return (*broken, *misplaced, *self._inherited(chain), *self._world(standing))
 
     def repair(self, *, by: str = "") -> tuple[Finding, ...]:
         """Mend what differs and enter that in the ledger; what could not be mended says so.
@@ -72,6 +81,8 @@ class Agreement:
         for link in chain:
             self._restore(link, copies.get(link.sequence, {}))
         ledger = Ledger(self.store, self.pipeline, self.registry)
+        found += self._inherited(chain)
+        self._inherit(chain, ledger)
         differs = list(self._world(ledger.standing()))
         if any(each.mendable for each in differs):
             self._settle(ledger)
@@ -129,6 +140,33 @@ class Agreement:
             except NotFound:
                 return
 
+    def _inherited(self, chain: list[Link]) -> Iterator[Finding]:
+        """What a ledger from before the chain has, and the chain has not."""
+        try:
+            missing, may_enter = left_out(heirlooms(self.store, self.pipeline), chain)
+        except ContractError as error:
+            yield Finding(subject="ledger", message=str(error), mendable=False)
+            return
+        if missing:
+            events = "1 event is" if len(missing) == 1 else f"{len(missing)} events are"
+            since = f", from {_words(missing[0])} on"
+            gone_on = "" if may_enter else "; it has gone on without"
+            yield Finding(
+                subject="ledger",
+                message=f"{events} from before the ledger's chain and not in it{since}{gone_on}",
+                mendable=may_enter,
+                news=not may_enter,
+            )
+
+    def _inherit(self, chain: list[Link], ledger: Ledger) -> None:
+        """Make a ledger from before the chain the beginning of the chain."""
+        try:
+            missing, may_enter = left_out(heirlooms(self.store, self.pipeline), chain)
+        except ContractError:
+            return
+        for event in missing if may_enter else ():
+            ledger.append(event)
+
     def _world(self, standing: Standing) -> Iterator[Finding]:
         found = self.registry.version(self.pipeline, f"@{CHAMPION}")
         alias = found.version if found else None
@@ -146,6 +184,7 @@ class Agreement:
                 subject="rollout",
                 message=f"the rollout of run {standing.rollout} is under way",
                 mendable=False,
+                news=True,
             )
 
     def _served(self, target: ServingTarget, standing: Standing) -> Iterator[Finding]:
