@@ -46,13 +46,13 @@ class Standing:
         closed = None if self.rollout == run else self.rollout
         standing = replace(self, traffic=self._ordered(traffic, sequence))
         match kind:
-            case "shifted" | "withdrawn":
+            case "shifted":
                 return replace(standing, rollout=run)
             case "promoted" if version is not None:
                 return replace(standing, line=_promoted(self.line, version), rollout=closed)
             case "rolled_back":
                 return replace(standing, line=_back_to(self.line, version), rollout=closed)
-            case "concluded":
+            case "withdrawn" | "concluded":
                 return replace(standing, rollout=closed)
             case _:
                 return standing

@@ -16,10 +16,10 @@ from typing import Literal
 
 from mlretrain import wire
 from mlretrain.errors import ContractError, MlretrainError, NotFound, TransientError
+from mlretrain.follower import Follower
 from mlretrain.heirloom import heirlooms, left_out
 from mlretrain.ledger import TAG_PREFIX, Ledger, LedgerEvent, Link, read_tag
 from mlretrain.ports import CHAMPION, ArtifactStore, ModelRegistry, ServingTarget, Traffic
-from mlretrain.rollout import Rollout
 from mlretrain.standing import Standing
 
 Place = Literal["chain", "run", "tag"]
@@ -210,23 +210,13 @@ class Agreement:
             )
 
     def _settle(self, ledger: Ledger) -> None:
-        now = datetime.now(UTC)
-        rollout = Rollout(
-            pipeline=self.pipeline,
-            run_id=_run_id(now),
-            window_end=now,
-            ledger=ledger,
-            registry=self.registry,
-            target=self.target,
-        )
-        wanted = ledger.standing().traffic
-        ahead = self.target.current(self.pipeline).generation if self.target is not None else 0
+        follower = Follower(pipeline=self.pipeline, ledger=ledger, registry=self.registry, target=self.target)
+        wanted, ahead = ledger.standing().traffic, follower.current().generation
         if ahead > wanted.generation and wanted.weights:
-            ledger.append(
-                replace(self._repaired([], ""), traffic=replace(wanted, generation=ahead + 1), at=now)
-            )
-        rollout.settle()
-        rollout.confirm()
+            anew = replace(wanted, generation=ahead + 1)
+            ledger.append(replace(self._repaired([], ""), traffic=anew))
+        follower.settle()
+        follower.confirm()
 
     def _repaired(self, findings: list[Finding], by: str) -> LedgerEvent:
         now = datetime.now(UTC)
