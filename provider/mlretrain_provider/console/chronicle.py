@@ -27,7 +27,7 @@ def table(pipeline: str, found: Sequence[Reign]) -> str:
     for each in found:
         lines.append(f"{f'v{each.version}':{width}}  {_at(each.since):23}  {_at(each.until)}")
         lines += [f"{'':{width}}  {line}" for line in _reign(each)]
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def answer(pipeline: str, when: str, found: Sequence[Spell], head: Standing | None, read: Read) -> str:

@@ -88,7 +88,6 @@ def ask_airflow() -> None:
     :raises MissingExtra: Airflow is not installed.
     """
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     try:
         import airflow.sdk  # noqa: F401
     except ImportError:
