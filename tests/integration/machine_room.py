@@ -54,6 +54,7 @@ train:
 evaluate: {metrics: [roc_auc]}
 promote:
   gates: [{metric: roc_auc, min: 0.55}]
+  smoke_test: job
 deploy:
   strategy: canary
   stages: [{traffic: 50, bake: 1s}]
