@@ -48,6 +48,7 @@ OPERATORS = {
     "MeasurePerformanceOperator": "mlretrain_provider.operators.performance:MeasurePerformanceOperator",
     "RetrainPolicyOperator": "mlretrain_provider.operators.retraining:RetrainPolicyOperator",
     "TriggerRetrainOperator": "mlretrain_provider.operators.retraining:TriggerRetrainOperator",
+    "ScoreDataOperator": "mlretrain_provider.operators.scoring:ScoreDataOperator",
     "RecordRunOperator": "mlretrain_provider.operators.record:RecordRunOperator",
 }
 """What each operator of a plan is made of, loaded on use."""

@@ -33,6 +33,7 @@ def get_provider_info() -> dict[str, Any]:
                     "mlretrain_provider.operators.monitoring",
                     "mlretrain_provider.operators.performance",
                     "mlretrain_provider.operators.retraining",
+                    "mlretrain_provider.operators.scoring",
                     "mlretrain_provider.operators.record",
                 ],
             }

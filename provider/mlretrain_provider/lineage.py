@@ -7,8 +7,8 @@ a transport.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,6 +30,7 @@ class Place:
     :param version: the content's digest, or the model version.
     :param kind: ``FILE``, ``MODEL`` or ``DEPLOYMENT``.
     :param facts: what else there is to know, plain JSON: the facet ``mlretrain``.
+    :param columns: ``{name, type}`` of each.
     """
 
     namespace: str
@@ -37,6 +38,7 @@ class Place:
     version: str | None = None
     kind: str = FILE
     facts: Mapping[str, Any] = field(default_factory=dict)
+    columns: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +187,22 @@ def _crowned(operator: Any, found: Mapping[str, Any]) -> Trace | None:
     )
 
 
+def _scored(operator: Any, found: Mapping[str, Any]) -> Trace | None:
+    if "output_uri" not in found:
+        return None
+    given = operator.dataset
+    uri = given if isinstance(given, str) else str(given["dataset_uri"])
+    size = {name: found[name] for name in ("rows", "partitions", "generation", "versions")}
+    scores = data(found["output_uri"], found["dataset_fingerprint"], **size)
+    return Trace(
+        inputs=(
+            data(uri, found["dataset_fingerprint"]),
+            *(model_version(operator, version) for version in found["versions"]),
+        ),
+        outputs=(replace(scores, columns=found["schema"]),),
+    )
+
+
 TRACES: Mapping[str, Callable[[Any, Mapping[str, Any]], Trace | None]] = {
     "ResolveDataOperator": _resolved,
     "ValidateDataOperator": _validated,
@@ -195,6 +213,7 @@ TRACES: Mapping[str, Callable[[Any, Mapping[str, Any]], Trace | None]] = {
     "DeployModelOperator": _shifted,
     "PromoteModelOperator": _crowned,
     "RollBackModelOperator": _crowned,
+    "ScoreDataOperator": _scored,
 }
 """What is told of each operator, and of those made of it."""
 
@@ -216,7 +235,12 @@ def asset_place(asset: Asset, lineage_context: Any) -> Dataset:
 
 def _dataset(place: Place) -> Dataset:
     from openlineage.client.event_v2 import Dataset
-    from openlineage.client.facet_v2 import DatasetFacet, dataset_type_dataset, dataset_version_dataset
+    from openlineage.client.facet_v2 import (
+        DatasetFacet,
+        dataset_type_dataset,
+        dataset_version_dataset,
+        schema_dataset,
+    )
 
     facets: dict[str, Any] = {
         "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType=place.kind)
@@ -225,6 +249,12 @@ def _dataset(place: Place) -> Dataset:
         facets["version"] = dataset_version_dataset.DatasetVersionDatasetFacet(
             datasetVersion=str(place.version)
         )
+    if place.columns:
+        fields = [
+            schema_dataset.SchemaDatasetFacetFields(name=each["name"], type=each["type"])
+            for each in place.columns
+        ]
+        facets["schema"] = schema_dataset.SchemaDatasetFacet(fields=fields)
     facts = {name: value for name, value in place.facts.items() if value is not None}
     if facts:
         facets["mlretrain"] = DatasetFacet().with_additional_properties(**facts)

@@ -9,6 +9,7 @@ from mlretrain_factory.plan.describe import describe
 from mlretrain_factory.plan.jobs import shared_by_jobs
 from mlretrain_factory.plan.model import DagKind, DagPlan, FormField, Plan, TaskPlan
 from mlretrain_factory.plan.rollout import rollout_tasks
+from mlretrain_factory.plan.scoring import scoring_schedule, scoring_tasks
 from mlretrain_factory.plan.serving import serving
 from mlretrain_factory.plan.watch import watch_tasks
 
@@ -52,6 +53,8 @@ def build_plan(source: PipelineSource) -> Plan:
     dags = [_dag(source, "retrain", [*candidate, *rollout_tasks(source, candidate[-1].task_id)])]
     if source.spec.monitor is not None:
         dags.append(_dag(source, "monitor", watch_tasks(source)))
+    if source.spec.score is not None:
+        dags.append(_dag(source, "score", scoring_tasks(source)))
     dags.append(_dag(source, "rollback", _rollback_tasks(source)))
     return Plan(pipeline=source.spec.pipeline, dags=tuple(dags))
 
@@ -63,7 +66,7 @@ def _dag(source: PipelineSource, kind: DagKind, tasks: list[TaskPlan]) -> DagPla
         TaskPlan(
             task_id="record",
             operator="RecordRunOperator",
-            args={"kind": kind, **(serving(source) if kind != "monitor" else {})},
+            args={"kind": kind, **(serving(source) if kind in ("retrain", "rollback") else {})},
             upstream=_ends(tasks),
             teardown=True,
         )
@@ -84,7 +87,7 @@ def _dag(source: PipelineSource, kind: DagKind, tasks: list[TaskPlan]) -> DagPla
             "retries": ACT_RETRIES,
         },
         tasks=tuple(tasks),
-        schedule=rules.schedule(sections.get(kind)),
+        schedule=scoring_schedule(source) if kind == "score" else rules.schedule(sections.get(kind)),
         form={"retrain": _RETRAIN_FORM, "rollback": _ROLLBACK_FORM}.get(kind, {}),
         notify=rules.notifications(spec.notify),
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mlretrain_factory.loader import PipelineSource
 from mlretrain_factory.plan.describe_promotion import describe_promotion
+from mlretrain_factory.plan.describe_scoring import describe_scoring
 from mlretrain_factory.plan.describe_watch import describe_watch
 from mlretrain_factory.plan.model import DagKind
 from mlretrain_factory.spec.quantity import format_duration
@@ -20,14 +23,15 @@ _BAD_DATA = {
 def describe(source: PipelineSource, kind: DagKind) -> str:
     """The DAG's documentation, in Markdown."""
     spec = source.spec
-    lines = {
+    tellers: dict[DagKind, Callable[[], list[str]]] = {
         "retrain": lambda: _retrain(source),
         "monitor": lambda: describe_watch(spec),
         "rollback": _rollback,
-    }[kind]()
+        "score": lambda: describe_scoring(source),
+    }
     title = [spec.description, ""] if spec.description else []
     written = f"Written in `{source.path.name}`; owner: {spec.owner}."
-    return "\n".join([*title, *(f"- {line}" for line in lines), "", written])
+    return "\n".join([*title, *(f"- {line}" for line in tellers[kind]()), "", written])
 
 
 def _retrain(source: PipelineSource) -> list[str]:

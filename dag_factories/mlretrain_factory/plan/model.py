@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from mlretrain import wire
 
-DagKind = Literal["retrain", "monitor", "rollback"]
+DagKind = Literal["retrain", "monitor", "rollback", "score"]
 OUTPUT = "$output"
 
 

@@ -19,6 +19,7 @@ from mlretrain_factory.spec.promotion import PromotionSpec
 from mlretrain_factory.spec.quantity import format_duration
 from mlretrain_factory.spec.retraining import RetrainingSpec, Signals
 from mlretrain_factory.spec.schedule import ScheduleSpec
+from mlretrain_factory.spec.scoring import ScoringSpec
 from mlretrain_factory.spec.section import Section, fault, text
 from mlretrain_factory.spec.stack import Variables
 from mlretrain_factory.spec.training import TrainingSpec
@@ -73,6 +74,9 @@ class PipelineSpec(Section):
     )
     retrain: RetrainingSpec | None = Field(
         default=None, description="When drift leads to a retraining; left out: the monitor only reports."
+    )
+    score: ScoringSpec | None = Field(
+        default=None, description="What is scored in batches; left out: nothing."
     )
     notify: tuple[NotificationSpec, ...] = Field(default=(), description="Who is told.")
     vars: Variables = Field(default={}, description="Values for `${name}`; they win over the stack's.")

@@ -133,6 +133,7 @@ class Scoring:
             "kept": len(manifests) - len(missing),
             "generation": success.generation,
             "versions": to_wire(success.versions),
+            "schema": list(success.schema),
             "dataset_fingerprint": self.dataset.fingerprint,
             "manifest_uri": self.ctx.write_output("success", "success.json", pretty(success)),
         }

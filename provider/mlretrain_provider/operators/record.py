@@ -27,7 +27,7 @@ from mlretrain_provider.trials import TrialLog
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-MONITOR, ROLLBACK = "monitor", "rollback"
+MONITOR, ROLLBACK, SCORE = "monitor", "rollback", "score"
 CUT_SHORT = "the run ended in mid-rollout"
 _BROKEN = ("failed", "upstream_failed")
 
@@ -37,13 +37,15 @@ class RecordRunOperator(PipelineOperator):
 
     A rollout that is still open is rolled back, and alias and traffic are made what the ledger says. Returns
     ``{outcome, reason, event, version, previous, evidence_md}``, the last being what the gates saw; a
-    monitoring run returns the first four. The outcome is ``promoted``, ``rejected``, ``rolled_back``,
-    ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run ``drift`` (a retraining starts,
-    if the pipeline decides on any), ``warned``, ``paged``, ``unknown``, ``stable``, ``skipped``, ``failed``.
+    monitoring or scoring run changes nothing and returns the first four. The outcome is ``promoted``,
+    ``rejected``, ``rolled_back``, ``dry_run``, ``failed``, ``skipped`` or ``finished``; of a monitoring run
+    ``drift`` (a retraining starts, if the pipeline decides on any), ``warned``, ``paged``, ``unknown``,
+    ``stable``, ``skipped``, ``failed``;
+    of a scoring run ``scored``, ``skipped`` or ``failed``.
     It runs whatever happened before, also as a teardown, and cancels the jobs that the run has left behind.
     Idempotent: a conclusion is written once, and one for good stays.
 
-    :param kind: the DAG's kind: ``retrain``, ``monitor`` or ``rollback``.
+    :param kind: the DAG's kind: ``retrain``, ``monitor``, ``rollback`` or ``score``.
     :param serving: where models are served, ``{target, conn_id, …}``; none: nowhere.
     """
 
@@ -57,13 +59,15 @@ class RecordRunOperator(PipelineOperator):
         super().__init__(**{"trigger_rule": TriggerRule.ALL_DONE, **kwargs})
         self.kind = kind
         self.serving = serving
-        if kind != MONITOR:
+        if kind not in (MONITOR, SCORE):
             may_change_champion(self)
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         states = self._states(run, context)
         if self.kind == MONITOR:
             outcome, reason, version = self._monitored(run, states)
+        elif self.kind == SCORE:
+            outcome, reason, version = scored(states, context["ti"].xcom_pull(task_ids="score"))
         else:
             outcome, reason, version = self._conclude(run, states)
             emit_champion(self, context, run.run_id)
@@ -71,7 +75,7 @@ class RecordRunOperator(PipelineOperator):
             self.log.warning("Job %s still ran; it is cancelled.", job)
         self.log.info("%s: %s", outcome, reason)
         told = {"outcome": outcome, "reason": reason, "event": outcome, "version": version}
-        if self.kind == MONITOR:
+        if self.kind in (MONITOR, SCORE):
             return told
         return {**told, "previous": self._previous(run), "evidence_md": self._evidence(run)}
 
@@ -171,6 +175,19 @@ def measured(window: WindowRecord) -> str:
     if True in values:
         return "drift" if window.signals.get("drift") else "warned"
     return "stable" if False in values else "unknown"
+
+
+def scored(states: Mapping[str, str], found: Mapping[str, Any] | None) -> tuple[str, str, str | None]:
+    """How a scoring run ended, why, and which version scored most; ``found`` is what its job returned."""
+    failed = _failed(states)
+    if failed:
+        return "failed", failed, None
+    if found is None or "rows" not in found:
+        return "skipped", (found or {}).get("skipped") or "there was nothing to score", None
+    shares = {version: facts["rows"] for version, facts in found["versions"].items() if facts["weight"]}
+    by = ", ".join(f"version {version} {rows}" for version, rows in shares.items())
+    reason = f"{found['rows']} rows in {found['partitions']} partitions ({by}): {found['output_uri']}"
+    return "scored", reason, max(shares, key=shares.__getitem__)
 
 
 def outcome_of(events: tuple[LedgerEvent, ...], states: Mapping[str, str]) -> tuple[str, str, str | None]:

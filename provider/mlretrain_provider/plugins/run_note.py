@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.listeners import hookimpl
 
-_KINDS = (".retrain", ".monitor", ".rollback")
+_KINDS = (".retrain", ".monitor", ".rollback", ".score")
 _LAST = "record"
 """The task that concludes a run of every pipeline."""
 _HEAD = 2
