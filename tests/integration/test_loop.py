@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlretrain.history import at
+from mlretrain.ledger import Ledger
+from mlretrain.runtime.store import file_uri, open_store
+from mlretrain_factory.cli import main
 from tests.integration.machine_room import BY_HAND, FIRST_END, FLIGHTS, GUARDED, Airline, airline, until
 
 pytestmark = [pytest.mark.airflow, pytest.mark.integration]
@@ -205,19 +210,51 @@ def test_losing_airflows_database_changes_no_decision(
     assert room.state(FLIGHTS) == before
 
 
+def test_history_answers_for_the_whole_year(
+    room: Airline,
+    drifted: tuple[dict[str, Any], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    events = room.state(FLIGHTS).ledger.values()
+    promoted = [
+        (datetime.fromisoformat(each["window_end"]), each["version"])
+        for each in events
+        if each["kind"] == "promoted"
+    ]
+    links = list(Ledger(open_store(file_uri(room.services.home / "artifacts")), FLIGHTS).links())
+    for day in range(365):
+        noon = datetime(2013, 1, 1, 12, tzinfo=UTC) + timedelta(days=day)
+        versions = [version for end, version in promoted if end <= noon]
+        assert at(links, noon, "data").traffic.served == ({versions[-1]: 100} if versions else {})
+    monkeypatch.setenv("MLRETRAIN_HOME", str(room.services.home))
+    asked = ["history", FLIGHTS, "--dags", str(room.services.dags), "--clock", "data", "--at", "2013-05-05"]
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    assert "v1 answered all requests\n" in told
+    assert "the first model, on January to March" in told
+
+
 def test_the_champion_before_can_be_brought_back(
-    room: Airline, drifted: tuple[dict[str, Any], dict[str, Any]]
+    room: Airline,
+    drifted: tuple[dict[str, Any], dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert drifted[1]["outcome"] == "promoted", "there is no champion before the present one"
     reason = "passengers of the summer timetable complain"
-    room.services.trigger(ROLLBACK, "back", {"reason": reason})
-    end = room.outcome(ROLLBACK, "back")
+    asked = ["rollback", FLIGHTS, "--reason", reason, "--airflow-url", room.services.airflow_url, "--wait"]
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    assert told.endswith("Version 1 serves in place of version 2.\n")
+    (back,) = (each["dag_run_id"] for each in room.services.runs(ROLLBACK))
+    assert f"/dags/{ROLLBACK}/runs/{back}\n" in told
+    end = room.outcome(ROLLBACK, back)
     assert (end["outcome"], end["reason"], end["version"]) == ("rolled_back", reason, "1")
     state = room.state(FLIGHTS)
     assert state.aliases == {"champion": "1"}
     assert state.weights == {"1": 100}
     assert state.versions["2"]["mlretrain.outcome"] == "rolled_back"
-    event = room.events(FLIGHTS, "back")["rolled_back"]
+    event = room.events(FLIGHTS, back)["rolled_back"]
     assert (event["version"], event["previous"], event["reason"]) == ("1", "2", reason)
 
 
