@@ -1,28 +1,24 @@
 """Do ledger, registry and what is served agree? What differs, and how it is mended.
 
-Every link of the ledger stands in three places: in the chain, filed by its run, and in a tag of its model
-version. Each link names the digest of the one before, so the true copy of a link is the one that the next
-link followed, and that of the last link the one that most places have. Whatever is lost or changed in one
-place is mended from another: a whole ledger from the tags, all tags from the ledger.
+Whatever is lost or changed in one copy of the ledger is mended from another (:mod:`mlretrain.copies`): a
+whole ledger from the tags, all tags from the ledger. Registry and target are mended from the ledger.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from mlretrain import wire
-from mlretrain.errors import ContractError, MlretrainError, NotFound, TransientError
+from mlretrain.copies import Chain, Copies, Misplaced
+from mlretrain.errors import ContractError, TransientError
 from mlretrain.follower import Follower
 from mlretrain.heirloom import heirlooms, left_out
-from mlretrain.ledger import TAG_PREFIX, Ledger, LedgerEvent, Link, read_tag
+from mlretrain.ledger import Ledger, LedgerEvent, Link
 from mlretrain.ports import CHAMPION, ArtifactStore, ModelRegistry, ServingTarget, Traffic
 from mlretrain.standing import Standing
-
-Place = Literal["chain", "run", "tag"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,26 +59,27 @@ class Agreement:
     def verify(self) -> tuple[Finding, ...]:
         """What differs; nothing if all agree. Changes nothing."""
         copies = self._copies()
-        chain, broken = true_chain(copies)
-        standing = chain[-1].standing if chain else Standing()
-        misplaced = _misplaced(copies, chain, self)
-        return (*broken, *misplaced, *self._inherited(chain), *self._world(standing))
+        chain = copies.chain()
+        standing = chain.links[-1].standing if chain.links else Standing()
+        return (*self._of_the_ledger(copies, chain), *self._world(standing))
 
     def repair(self, *, by: str = "") -> tuple[Finding, ...]:
         """Mend what differs and enter that in the ledger; what could not be mended says so.
 
+        An event that was changed everywhere stays as it is; if it is the last one, nobody knows what is in
+        force, and nothing is mended.
+
         :param by: who asked for it.
         """
         copies = self._copies()
-        chain, broken = true_chain(copies)
-        if broken:
+        chain = copies.chain()
+        if max(copies.found, default=0) in chain.untrue:
             return self.verify()
-        found = list(_misplaced(copies, chain, self))
-        for link in chain:
-            self._restore(link, copies.get(link.sequence, {}))
+        found = self._of_the_ledger(copies, chain)
+        for link, place, _ in copies.misplaced(_true_links(chain)):
+            copies.restore(link, place)
         ledger = Ledger(self.store, self.pipeline, self.registry)
-        found += self._inherited(chain)
-        self._inherit(chain, ledger)
+        self._inherit(chain.links, ledger)
         differs = list(self._world(ledger.standing()))
         if any(each.mendable for each in differs):
             self._settle(ledger)
@@ -91,54 +88,13 @@ class Agreement:
             ledger.append(self._repaired(mended, by))
         return tuple(mended)
 
-    @property
-    def ledger(self) -> Ledger:
-        """The pipeline's ledger."""
-        return Ledger(self.store, self.pipeline)
+    def _copies(self) -> Copies:
+        return Copies.of(self.pipeline, self.store, self.registry)
 
-    def _copies(self) -> dict[int, dict[Place, Link | None]]:
-        """Every copy of every link by its number; ``None`` where one cannot be read."""
-        found: dict[int, dict[Place, Link | None]] = {}
-        for place, sequence, link in (*self._chained(), *self._filed(), *self._tagged()):
-            found.setdefault(sequence, {})[place] = link
-        return found
-
-    def _chained(self) -> Iterator[tuple[Place, int, Link | None]]:
-        for path in self.store.list(f"{self.pipeline}/ledger/chain/"):
-            number = path.rpartition("/")[2].removesuffix(".json")
-            if number.isdigit():
-                yield "chain", int(number), self._read(path)
-
-    def _filed(self) -> Iterator[tuple[Place, int, Link | None]]:
-        for path in self.store.list(f"{self.pipeline}/ledger/runs/"):
-            link = self._read(path)
-            if link is not None and self.ledger.run_path(link) == path:
-                yield "run", link.sequence, link
-
-    def _tagged(self) -> Iterator[tuple[Place, int, Link | None]]:
-        for version in self.registry.versions(self.pipeline):
-            for name, text in version.tags.items():
-                number = name.removeprefix(TAG_PREFIX)
-                if name.startswith(TAG_PREFIX) and number.isdigit():
-                    yield "tag", int(number), _tag(text)
-
-    def _read(self, path: str) -> Link | None:
-        try:
-            return self.ledger.read(path)
-        except (ContractError, NotFound):
-            return None
-
-    def _restore(self, link: Link, copies: dict[Place, Link | None]) -> None:
-        content = wire.pretty(link)
-        if copies.get("run") != link:
-            self.store.write(self.ledger.run_path(link), content)
-        if copies.get("chain") != link:
-            self.store.write(self.ledger.chain_path(link.sequence), content)
-        if copies.get("tag") != link and link.carrier is not None:
-            try:
-                self.registry.tag(self.pipeline, link.carrier, {link.tag: wire.canonical(link).decode()})
-            except NotFound:
-                return
+    def _of_the_ledger(self, copies: Copies, chain: Chain) -> list[Finding]:
+        untrue = [_untrue(sequence, bool(copies.known(sequence))) for sequence in chain.untrue]
+        misplaced = [_misplaced(each, copies.ledger) for each in copies.misplaced(_true_links(chain))]
+        return [*untrue, *misplaced, *self._inherited(chain.links)]
 
     def _inherited(self, chain: list[Link]) -> Iterator[Finding]:
         """What a ledger from before the chain has, and the chain has not."""
@@ -233,76 +189,34 @@ class Agreement:
         )
 
 
-def true_chain(copies: dict[int, dict[Place, Link | None]]) -> tuple[list[Link], list[Finding]]:
-    """The links as they were written, oldest first, and those of which there is no true copy left."""
-    if not copies:
-        return [], []
-    chain: list[Link] = []
-    broken: list[Finding] = []
-    for sequence in range(max(copies), 0, -1):
-        known = [each for each in copies.get(sequence, {}).values() if each is not None]
-        link = _true(known, chain[-1].parent if chain else None)
-        if link is None:
-            broken.append(
-                Finding(
-                    subject="ledger",
-                    message=f"event {sequence} is {'not the one' if known else 'lost, the one'} that event "
-                    f"{sequence + 1} followed",
-                    mendable=False,
-                )
-            )
-            link = max(known, key=lambda each: known.count(each), default=None)
-        if link is not None:
-            chain.append(link)
-    return chain[::-1], broken
+def _true_links(chain: Chain) -> list[Link]:
+    return [each for each in chain.links if each.sequence not in chain.untrue]
 
 
-def _true(known: list[Link], digest: str | None) -> Link | None:
-    """The copy with that digest; without one, the copy that most places have."""
-    if digest is not None:
-        return next((each for each in known if each.digest == digest), None)
-    votes = Counter(each.digest for each in known)
-    return next((each for each in known if each.digest == votes.most_common(1)[0][0]), None)
+def _untrue(sequence: int, known: bool) -> Finding:
+    what = "not the one" if known else "lost, the one"
+    message = f"event {sequence} is {what} that event {sequence + 1} followed"
+    return Finding(subject="ledger", message=message, mendable=False)
 
 
-def _misplaced(
-    copies: dict[int, dict[Place, Link | None]], chain: list[Link], among: Agreement
-) -> Iterator[Finding]:
-    versions = {each.version for each in among.registry.versions(among.pipeline)}
-    for link in chain:
-        found = copies.get(link.sequence, {})
-        places: list[Place] = ["chain", "run"]
-        if link.carrier in versions:
-            places.append("tag")
-        for place in places:
-            if found.get(place) != link:
-                how = "has been changed" if place in found else "is missing"
-                yield Finding(
-                    subject="tags" if place == "tag" else "ledger",
-                    message=f"{_place(place, link, among.ledger)} {how}: {_words(link.event)}",
-                )
-
-
-def _place(place: Place, link: Link, ledger: Ledger) -> str:
+def _misplaced(found: Misplaced, ledger: Ledger) -> Finding:
+    link, place, changed = found
     match place:
         case "chain":
-            return ledger.chain_path(link.sequence)
+            where = ledger.chain_path(link.sequence)
         case "run":
-            return ledger.run_path(link)
+            where = ledger.run_path(link)
         case "tag":
-            return f"the tag {link.tag} of version {link.carrier}"
+            where = f"the tag {link.tag} of version {link.carrier}"
+    how = "has been changed" if changed else "is missing"
+    return Finding(
+        subject="tags" if place == "tag" else "ledger", message=f"{where} {how}: {_words(link.event)}"
+    )
 
 
 def _words(event: LedgerEvent) -> str:
     version = f" version {event.version}" if event.version else ""
     return f"{event.kind.replace('_', ' ')}{version} at {wire.utc(event.at):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _tag(text: str) -> Link | None:
-    try:
-        return read_tag(text)
-    except MlretrainError:
-        return None
 
 
 def _named(version: str | None) -> str:

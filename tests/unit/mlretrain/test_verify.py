@@ -106,18 +106,39 @@ def test_a_tampered_event_is_reported_and_mended(world: World, sequence: int) ->
     assert (entered.by, path in entered.reason) == ("ada", True)
 
 
-def test_an_event_that_was_changed_everywhere_is_not_the_one_that_the_next_followed(world: World) -> None:
-    link = list(world.ledger.links())[4]
-    for path in (chain_path(world, link.sequence), world.ledger.run_path(link)):
-        world.store.write(path, world.store.read(path).replace(b'"reason": "', b'"reason": "lies'))
+def forge_everywhere(world: World, sequence: int, forged: bytes = b'"reason": "lies') -> None:
+    """Change all copies of an event."""
+    link = list(world.ledger.links())[sequence - 1]
+    for path in (chain_path(world, sequence), world.ledger.run_path(link)):
+        world.store.write(path, world.store.read(path).replace(b'"reason": "', forged))
     tags = world.registry.version("flights", str(link.carrier)).tags  # type: ignore[union-attr]
-    changed = tags[link.tag].replace('"reason":"', '"reason":"lies')
+    changed = tags[link.tag].replace('"reason":"', forged.decode().replace(": ", ":"))
     world.registry.tag("flights", str(link.carrier), {link.tag: changed})
+
+
+def test_an_event_that_was_changed_everywhere_is_not_the_one_that_the_next_followed(world: World) -> None:
+    forge_everywhere(world, 5)
     found = world.agreement.repair()
     assert [each.message for each in found if not each.mendable] == [
         "event 5 is not the one that event 6 followed"
     ]
     assert not any(each.mended for each in found)
+
+
+def test_what_can_be_mended_beside_it_is(world: World) -> None:
+    forge_everywhere(world, 5)
+    world.registry.set_alias("flights", "champion", None)
+    world.store.write(chain_path(world, 7), b"{}")
+    found = {each.message: each.mended for each in world.agreement.repair()}
+    assert sorted(found.values()) == [False, True, True]
+    assert not found["event 5 is not the one that event 6 followed"]
+    assert world.messages() == ["event 5 is not the one that event 6 followed"]
+
+
+def test_nothing_is_mended_towards_a_last_event_that_nobody_can_read(world: World) -> None:
+    forge_everywhere(world, len(list(world.ledger.links())), forged=b"")
+    world.registry.set_alias("flights", "champion", None)
+    assert not any(each.mended for each in world.agreement.repair())
 
 
 def test_the_ledger_is_made_again_from_the_tags(world: World) -> None:
