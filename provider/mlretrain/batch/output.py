@@ -24,6 +24,8 @@ MANIFESTS = "_manifests"
 MIRRORED = ".mirrored"
 """Names that readers of data pass over; the last is the folder of what was not served."""
 
+_STAGED = ".scoring-"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
@@ -59,12 +61,18 @@ class Output:
             with tempfile.TemporaryDirectory(prefix="mlretrain-scores-") as folder:
                 yield Path(folder) / "scores.parquet"
             return
-        staged = self._local(path).parent / f".tmp-{uuid.uuid4().hex}"
+        staged = self._local(path).parent / f"{_STAGED}{uuid.uuid4().hex}"
         staged.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield staged
         finally:
             staged.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what jobs that were killed have left unfinished."""
+        if not self.uri.startswith("s3://"):
+            for path in local_path(self.uri).rglob(f"{_STAGED}*"):
+                path.unlink(missing_ok=True)
 
     def publish(self, staged: Path, path: str, rows: int) -> Published:
         """Let what was staged appear at ``path``: readers see what was there before, or this."""

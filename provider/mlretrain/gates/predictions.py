@@ -31,7 +31,7 @@ OPTIONS = ("uri", "time_column", "format")
 LOOKS = 10
 """The noise is that of so many looks together: one looks again and again while the log grows."""
 
-_DATE = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/")
+_DATE = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/part-[^/]*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ class PredictionLog:
 
 
 def _recent(uris: Iterable[str], since: datetime) -> list[str]:
-    """Those that are not in the folder of an earlier day."""
+    """Those that the server has not put in the folder of an earlier day."""
     first = f"{since.astimezone(UTC):%Y-%m-%d}"
     dates = ((uri, _DATE.search(uri)) for uri in uris)
     return [uri for uri, date in dates if date is None or date[1] >= first]

@@ -117,6 +117,7 @@ class Scoring:
         missing = [each for each in partitions if known[each.path] is None]
         if missing or has_leftovers(output, self.source.window, wanted):
             output.remove(SUCCESS)
+            output.sweep()
             remove_leftovers(output, self.source.window, wanted)
         with self.ctx.phase("score"):
             known |= self._score(output, missing, columns)

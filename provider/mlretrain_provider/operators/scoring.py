@@ -76,7 +76,7 @@ class ScoreDataOperator(StepOperator):
 
     def perform(self, run: RunIdentity, context: Context) -> dict[str, Any]:
         if self._order(run) is None:
-            reason = "nobody serves yet: there is no champion"
+            reason = "no version serves: there is no champion, or it was taken out of service"
             self.log.warning("%s.", reason)
             return skip_rest(context, {"skipped": reason})
         return super().perform(run, context)

@@ -31,6 +31,7 @@ from mlretrain_factory.spec.policy import (
 from mlretrain_factory.spec.promotion import ApprovalSpec, PromotionSpec
 from mlretrain_factory.spec.quantity import format_duration
 from mlretrain_factory.spec.retraining import EscalationSpec, PageSpec, RetrainingSpec, WindowsSpec
+from mlretrain_factory.spec.scoring import ScoresSpec, ScoringScheduleSpec, ScoringSpec
 from mlretrain_factory.spec.serving import (
     KubernetesServingSpec,
     LocalServingSpec,
@@ -66,6 +67,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], ...]] = {
         RequireSpec,
         RequiredApprovalSpec,
     ),
+    "serving": (ScoringSpec, ScoresSpec, ScoringScheduleSpec),
     "monitoring": (
         MonitoringSpec,
         WindowDataSpec,
@@ -167,6 +169,14 @@ def test_the_examples_of_serving_load(text: str, tmp_path: Path) -> None:
     stack = f"version: 1\nartifacts_uri: s3://ml\nimage: ml:1\n{text}"
     source = churn(tmp_path, (GOOD / "churn.pipeline.yaml").read_text(), stack)
     assert source.stack.serving is not None
+
+
+def test_the_example_of_a_scoring_loads(tmp_path: Path) -> None:
+    (text,) = (each for each in examples("serving") if each.startswith("score:"))
+    pipeline = (GOOD / "churn.pipeline.yaml").read_text() + text
+    score = build_plan(churn(tmp_path, pipeline, (GOOD / "stacks" / "local.yaml").read_text())).dag("score")
+    assert score is not None
+    assert "The champion scores every row." in score.doc_md
 
 
 def test_the_example_of_a_policy_loads_and_says_what_the_example_lacks(tmp_path: Path) -> None:

@@ -35,6 +35,17 @@ def everything() -> dict[str, TaskPlan]:
     return {f"{dag.kind}/{task.task_id}": task for dag in plan.dags for task in dag.tasks}
 
 
+def test_a_scoring_on_promotion_waits_for_the_champion(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "score", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(path.read_text().replace('cron: "@daily"', "on_promotion: true"))
+    score = plan_of(path).dag("score")
+
+    assert score is not None
+    assert score.schedule is not None
+    assert (score.schedule.cron, score.schedule.assets) == (None, ("x-mlretrain://score/champion",))
+
+
 def argument(tasks: dict[str, TaskPlan], task: str, name: str) -> Any:
     return wire.to_wire(tasks[task].args[name])
 

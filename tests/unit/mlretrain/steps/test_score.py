@@ -193,10 +193,13 @@ def test_a_job_that_died_is_taken_up_where_it_stopped(
             scores.run_in(ctx)
     half = scores.objects()
     assert "_SUCCESS" not in half
+    leftover = Path(scores.uri.removeprefix("file://"), "deep/.scoring-of-a-job-that-was-killed")
+    leftover.write_bytes(b"PAR1")
     result = scores.run_in(ctx)
 
     whole = scores.objects()
     assert (result["scored"], result["kept"], result["rows"]) == (2, 1, 1500)
+    assert not leftover.exists()
     assert whole["a.parquet"] == half["a.parquet"]
     assert all(whole[name] != half[name] for name in ("b.parquet", "deep/c.parquet"))
     assert scores.success()["generation"] == 5
