@@ -159,8 +159,8 @@ def get_provider_info() -> dict[str, Any]:
                     "policies": {
                         "description": (
                             "Folder of the platform's policies, *.yaml, which hold for every pipeline beside "
-                            "those in folders `policies` above it. Empty: none. One that is not there refuses "
-                            "every pipeline."
+                            "those in folders `policies` above it. Empty: none. "
+                            "One that is not there refuses every pipeline."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",

@@ -13,11 +13,13 @@ from typing import Any
 from urllib.parse import quote
 
 from mlretrain import wire
-from mlretrain.errors import ConfigError, NotFound
+from mlretrain.errors import ConfigError, NotFound, TransientError
 from mlretrain_provider.console.airflow_api import DEFAULT_URL, URL, AirflowApi, Conflict
 
 ENDED = ("success", "failed")
 POLL_S = 2.0
+_PATIENCE = 60
+"""Looks, :data:`POLL_S` apart, at an Airflow that does not answer."""
 _MANY = 100
 
 
@@ -102,9 +104,9 @@ class RollBack:
 
     def follow(self, run_id: str, say: Callable[[str], Any]) -> int:
         """Wait until the run has ended; the exit status."""
-        while (run := self.api.get(f"{self._runs}/{quote(run_id)}"))["state"] not in ENDED:
+        while (state := self._state(run_id)) not in ENDED:
             self.sleep(POLL_S)
-        if run["state"] == "success":
+        if state == "success":
             say(self._result(run_id))
             return 0
         tasks = self.api.get(f"{self._runs}/{quote(run_id)}/taskInstances", limit=_MANY)
@@ -140,6 +142,15 @@ class RollBack:
             raise ConfigError(
                 "Airflow cannot load the DAG", where=self.dag_id, remedy="mlretrain lint says what is wrong."
             )
+
+    def _state(self, run_id: str) -> str:
+        """The run's state; an Airflow that is restarted meanwhile is waited for."""
+        for _ in range(_PATIENCE):
+            try:
+                return str(self.api.get(f"{self._runs}/{quote(run_id)}")["state"])
+            except TransientError:
+                self.sleep(POLL_S)
+        return str(self.api.get(f"{self._runs}/{quote(run_id)}")["state"])
 
     def _result(self, run_id: str) -> str:
         task = f"{self._runs}/{quote(run_id)}/taskInstances/roll_back/xcomEntries/return_value"

@@ -77,9 +77,7 @@ def test_a_file_that_is_none_of_ours_is_named(data: bytes) -> None:
     store = MemoryStore()
     store.write("flights/ledger/runs/drift__1/promoted.json", data)
     store.write("flights/windows/x.json", data)
-    with pytest.raises(
-        ContractError, match=r"flights/ledger/runs/drift__1/promoted.json: "
-    ):
+    with pytest.raises(ContractError, match=r"flights/ledger/runs/drift__1/promoted.json: "):
         Ledger(store, "flights").events()
     with pytest.raises(ContractError, match=r"^memory://artifacts/flights/windows/x.json: "):
         WindowLog(store, "flights").all()

@@ -86,6 +86,17 @@ def test_waiting_says_what_serves(airflow: FakeAirflow, capsys: pytest.CaptureFi
     assert said == ["Version 7 serves in place of version 8.\n"]
 
 
+def test_waiting_outlasts_a_restart_of_airflow(airflow: FakeAirflow) -> None:
+    run_id, _ = back(airflow).start("complaints")
+    whole, away = airflow.answer, [503, 502, 500]
+
+    def restarting(method: str, url: str, token: str | None, body: object) -> tuple[int, dict[str, object]]:
+        return (away.pop(), {}) if away and "dagRuns" in url else whole(method, url, token, body)
+
+    airflow.answer = restarting  # type: ignore[method-assign]
+    assert back(airflow).follow(run_id, lambda _: None) == 0
+
+
 def test_waiting_for_one_that_fails_is_a_failure(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from mlretrain.ledger import LedgerEvent
 from mlretrain.ports import VersionStats
 from mlretrain.wire import to_wire
 from mlretrain_factory.to_airflow import load
-from mlretrain_provider.operators.approval import APPROVE
+from mlretrain_provider.answers import APPROVE
 from tests.fakes.airflow_harness import RUN_AFTER, DagRunHarness
 
 PIPELINE = """\

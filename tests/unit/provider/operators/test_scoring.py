@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG
 
 from mlretrain.batch.orders import Orders, batch_folder
+from mlretrain.batch.tally import Tally, tally_name, write_tallies
 from mlretrain.errors import InvalidInput
 from mlretrain.ports import Traffic
 from mlretrain.runtime.contract import StepRequest, parse_request
-from mlretrain.runtime.store import read_uri
+from mlretrain.runtime.store import open_store, read_uri
 from mlretrain_provider.lineage import trace_of
 from mlretrain_provider.operators.record import RecordRunOperator, scored
 from mlretrain_provider.operators.scoring import ScoreDataOperator
+from mlretrain_provider.targets import Surroundings
+from mlretrain_provider.targets.batch import BatchTarget
 from tests.fakes.airflow_harness import DagRunHarness
+
+from . import test_rollout
+from .test_rollout import evaluated, retrain_dag
 
 RESULT = {
     "output_uri": "s3://ml/scores",
@@ -147,3 +154,39 @@ def test_the_scores_have_a_lineage(world: Any, monkeypatch: pytest.MonkeyPatch) 
     (scores,) = trace.outputs
     assert (scores.namespace, scores.name, scores.version) == ("s3://ml", "scores", "f" * 64)
     assert scores.columns == [{"name": "prediction", "type": "double"}]
+
+
+@pytest.mark.parametrize(
+    ("failing", "verdict", "after"), [(0, "advance", {"1": 90, "2": 10}), (40, "roll_back", {"1": 100})]
+)
+def test_a_canary_in_batches_is_judged_by_the_rows_it_has_scored(
+    world: Any, monkeypatch: pytest.MonkeyPatch, failing: int, verdict: str, after: dict[str, int]
+) -> None:
+    serving = {"target": "batch"}
+    monkeypatch.setattr(test_rollout, "SERVING", serving)
+    champion = world.promote()
+    rollout = DagRunHarness(retrain_dag(world, evaluated(world, champion=champion)))
+    for task in ("register", "promotion_gate", "shift_10"):
+        assert rollout.run(task).state == "success", task
+
+    def work(asked: StepRequest) -> dict[str, Any]:
+        told = {version: Tally() for version in asked.frozen["traffic"]["weights"]}
+        told["1"].answered(900, 0.9)
+        told["2"].answered(100 - failing, 0.1)
+        if failing:
+            told["2"].failed(failing)
+        begun = datetime.fromisoformat(asked.frozen["at"])
+        store = open_store(str(asked.config["tallies_uri"]))
+        write_tallies(store, tally_name(begun, asked.job), told)
+        return RESULT
+
+    dag = dag_of(world, serving)
+    world.backend.work["score"] = work
+    assert DagRunHarness(dag).run("score").state == "success"
+
+    assert rollout.run("decide_10").result["verdict"] == verdict
+    assert world_target(world).current("churn").served == after
+
+
+def world_target(world: Any) -> BatchTarget:
+    return BatchTarget(around=Surroundings(pipeline="churn", artifacts_uri=world.artifacts_uri))
