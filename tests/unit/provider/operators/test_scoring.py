@@ -157,10 +157,10 @@ def test_the_scores_have_a_lineage(world: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("failing", "verdict", "after"), [(0, "advance", {"1": 90, "2": 10}), (40, "roll_back", {"1": 100})]
+    ("failing", "state", "after"), [(0, "success", {"1": 90, "2": 10}), (40, "failed", {"1": 100})]
 )
 def test_a_canary_in_batches_is_judged_by_the_rows_it_has_scored(
-    world: Any, monkeypatch: pytest.MonkeyPatch, failing: int, verdict: str, after: dict[str, int]
+    world: Any, monkeypatch: pytest.MonkeyPatch, failing: int, state: str, after: dict[str, int]
 ) -> None:
     serving = {"target": "batch"}
     monkeypatch.setattr(test_rollout, "SERVING", serving)
@@ -184,7 +184,7 @@ def test_a_canary_in_batches_is_judged_by_the_rows_it_has_scored(
     world.backend.work["score"] = work
     assert DagRunHarness(dag).run("score").state == "success"
 
-    assert rollout.run("decide_10").result["verdict"] == verdict
+    assert rollout.run("decide_10").state == state
     assert world_target(world).current("churn").served == after
 
 
