@@ -330,8 +330,11 @@ def test_columns_can_be_chosen_and_the_key_is_kept(scores: Scores) -> None:
 
 
 def test_the_gates_read_the_scores_as_a_prediction_log(scores: Scores) -> None:
-    scores.run({"1": 50, "2": 50}, partition_by="time")
+    for path in scores.data.rglob("*.parquet"):
+        pd.read_parquet(path).assign(date=lambda rows: rows["time"]).to_parquet(path, index=False)
+    scores.run({"1": 50, "2": 50}, partition_by="date")
 
+    # Data of 2013, scored after 2026 has begun.
     shift = PredictionLog(scores.uri).shift("2", "1", datetime(2026, 1, 1, tzinfo=UTC))
     assert shift is not None
     assert shift.effect > 0.5
