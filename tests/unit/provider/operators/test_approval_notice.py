@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mlretrain_provider.notifications.base import MlretrainNotifier, Notice
 from mlretrain_provider.answers import APPROVE
+from mlretrain_provider.notifications.base import MlretrainNotifier, Notice
 from tests.unit.provider.operators.test_approval import Case
 
 
