@@ -121,6 +121,14 @@ class DeploymentSpec(Section):
 
     def _check_compared(self) -> None:
         for i, guard in enumerate(self.guards):
+            beside = guard.versus is not None or guard.metric == "prediction_shift"
+            if beside and self.strategy in ("direct", "blue_green"):
+                raise fault(
+                    "a guard beside a champion that answers nothing",
+                    at=("guards", i, "versus" if guard.versus else "metric"),
+                    remedy="Give it a `max` of its own, or choose `canary` or `shadow`.",
+                    found=f"`strategy: {self.strategy}` gives the candidate all requests",
+                )
             if guard.metric in COMPARED and self.strategy != "shadow":
                 raise fault(
                     "answers are compared in a shadow only",
