@@ -32,7 +32,7 @@ from tests.fixtures_s3 import moto_server, s3_env
 
 from .conftest import MakeContext
 
-MODEL = "flight-delay"
+MODEL = "scored-flights"
 AT = "2026-03-01T00:00:00+00:00"
 
 Versions = dict[str, dict[str, Any]]
