@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -78,7 +80,8 @@ def make_job(tmp_path: Path) -> Callable[[str], JobSpec]:
 
 def register(tracking_uri: str, folder: Path) -> dict[str, Any]:
     """Two versions of a model, as they are named in a request."""
-    with warnings.catch_warnings():
+    # MLflow tells its children of the experiment by the environment, which is ours to put back.
+    with warnings.catch_warnings(), mock.patch.dict(os.environ):
         warnings.simplefilter("ignore")
         import mlflow
         from sklearn.linear_model import LinearRegression
