@@ -138,10 +138,16 @@ class Ledger:
     """The events of one pipeline.
 
     :param store: rooted at the stack's ``artifacts_uri``.
-    :param registry: whose model versions repeat the links in their tags; none: they do not.
+    :param registry: whose model versions repeat the links in their tags, or what gives it once it is needed;
+        none: they do not.
     """
 
-    def __init__(self, store: ArtifactStore, pipeline: str, registry: ModelRegistry | None = None) -> None:
+    def __init__(
+        self,
+        store: ArtifactStore,
+        pipeline: str,
+        registry: ModelRegistry | Callable[[], ModelRegistry] | None = None,
+    ) -> None:
         self.pipeline = pipeline
         self._store = store
         self._registry = registry
@@ -278,7 +284,8 @@ class Ledger:
             links = [each for each in self.links() if each.carrier is None] + links
         try:
             tags = {each.tag: wire.canonical(each).decode() for each in links}
-            self._registry.tag(self.pipeline, link.carrier, tags)
+            registry = self._registry() if callable(self._registry) else self._registry
+            registry.tag(self.pipeline, link.carrier, tags)
         except NotFound:
             return  # The version is gone from the registry; the ledger is not.
 

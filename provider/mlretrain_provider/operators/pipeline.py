@@ -89,7 +89,7 @@ class PipelineOperator(Traced, BaseOperator):
     @cached_property
     def ledger(self) -> Ledger:
         """The pipeline's ledger, which the registry's versions repeat in their tags."""
-        return Ledger(self.store, self.pipeline, self.registry)
+        return Ledger(self.store, self.pipeline, lambda: self.registry)
 
     @cached_property
     def windows(self) -> WindowLog:
