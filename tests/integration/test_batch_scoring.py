@@ -96,7 +96,7 @@ def register(tracking_uri: str, folder: Path) -> dict[str, Any]:
             mlflow.sklearn.log_model(
                 model, name="m", signature=signature, registered_model_name="flights", pip_requirements=[]
             )
-        mlflow.set_tracking_uri(None)
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
     return {version: {"model_uri": f"models:/flights/{version}", "tags": {}} for version in ("1", "2")}
 
 
