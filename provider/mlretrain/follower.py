@@ -87,9 +87,7 @@ class Follower:
         """Say on the version what became of it, and that it is nobody's challenger any more."""
         if version is None:
             return
-        challenger = self.registry.version(self.pipeline, f"@{CHALLENGER}")
-        if challenger is not None and challenger.version == version:
-            self.registry.set_alias(self.pipeline, CHALLENGER, None)
+        drop_challenger(self.registry, self.pipeline, version)
         try:
             self.registry.tag(self.pipeline, version, {OUTCOME: outcome})
         except NotFound:
@@ -110,6 +108,13 @@ class Follower:
         found = self.registry.version(self.pipeline, f"@{CHAMPION}")
         if standing.champion is not None and (found is None or found.version != standing.champion):
             self.registry.set_alias(self.pipeline, CHAMPION, standing.champion)
+
+
+def drop_challenger(registry: ModelRegistry, pipeline: str, version: str) -> None:
+    """Take the alias ``challenger`` from ``version``; another run's challenger keeps it."""
+    challenger = registry.version(pipeline, f"@{CHALLENGER}")
+    if challenger is not None and challenger.version == version:
+        registry.set_alias(pipeline, CHALLENGER, None)
 
 
 def everything_to(version: str) -> Traffic:

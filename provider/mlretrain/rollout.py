@@ -104,7 +104,7 @@ class Rollout:
         )
         return self.ledger.append(entry, _unless_crowned).link.standing
 
-    def withdraw(self, version: str, reason: str, evidence: Mapping[str, Any] | None = None) -> bool:
+    def withdraw(self, version: str, reason: str) -> bool:
         """Give all requests back to the champion at once; ``False`` if there is nothing to take back.
 
         The run's rollout is over: :meth:`roll_back` only says so.
@@ -120,7 +120,7 @@ class Rollout:
             self._claim.expect_rollout(now)
             self._claim.expect_champion(now, version, standing.champion)
 
-        self._withdraw(version, standing, allowed, reason=reason, evidence=evidence or {})
+        self._withdraw(version, standing, allowed, reason=reason)
         return True
 
     def take_back(self, version: str | None, reason: str) -> None:
@@ -129,9 +129,7 @@ class Rollout:
         if not self._withdrawn() and self._claim.holds(standing):
             self._take_back(version, standing, reason)
 
-    def promote(
-        self, version: str, *, champion: str | None, reason: str, evidence: Mapping[str, Any] | None = None
-    ) -> Done:
+    def promote(self, version: str, *, champion: str | None, reason: str) -> Done:
         """Make ``version`` the champion: all traffic, the ledger, then alias and tags.
 
         :param champion: who was champion when the version was judged.
@@ -155,7 +153,6 @@ class Rollout:
             previous=champion,
             outcome="promoted",
             reason=reason,
-            evidence=evidence or {},
         )
         if self.settle().champion == version:
             self._follower.close(version, "promoted")

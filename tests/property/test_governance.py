@@ -25,10 +25,10 @@ from mlretrain.governance import (
     Strategy,
     Terms,
     TimeoutAnswer,
-    demands_of,
     violations,
 )
 from mlretrain.strictness import MIN_SUPPORT, covers
+from tests.fakes.own_demands import demands_of
 
 few = st.sampled_from([-0.1, 0.0, 0.05, 0.5])
 conditions = st.fixed_dictionaries(

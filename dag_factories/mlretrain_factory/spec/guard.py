@@ -6,17 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from mlretrain.gates.guard import GuardMetric
 from mlretrain_factory.spec.section import Section, fault
 
-GuardMetric = Literal[
-    "error_rate",
-    "latency_p50_ms",
-    "latency_p95_ms",
-    "latency_p99_ms",
-    "prediction_shift",
-    "disagreement",
-    "difference_p95",
-]
 COMPARED = ("disagreement", "difference_p95")
 """Of mirrored requests, which both models have answered."""
 SHIFT = "prediction_shift"

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mlretrain.gates.guard import GuardMetric
 from mlretrain_factory.spec.deployment import Strategy
 from mlretrain_factory.spec.gate import GateMetric
-from mlretrain_factory.spec.guard import GuardMetric
 from mlretrain_factory.spec.section import Entrypoint, Section, fault
 
 Text = Annotated[str, Field(min_length=1)]

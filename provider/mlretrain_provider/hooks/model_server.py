@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from mlretrain.errors import ConfigError, MlretrainError
-from mlretrain_provider.hooks.connection import aconnection, connection
+from mlretrain_provider.hooks.connection import connection
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -40,13 +40,6 @@ class ModelServerHook(BaseHook):
     def connection(self) -> Connection:
         """The Airflow connection. Raises :class:`~mlretrain.errors.ConfigError` if there is none."""
         return connection(self.serving_conn_id, conn_type=self.conn_type, example=EXAMPLE)
-
-    @classmethod
-    async def opened(cls, serving_conn_id: str) -> ModelServerHook:
-        """A hook that has its connection already, for triggers."""
-        hook = cls(serving_conn_id)
-        hook.connection = await aconnection(serving_conn_id, conn_type=cls.conn_type, example=EXAMPLE)
-        return hook
 
     @property
     def url(self) -> str:

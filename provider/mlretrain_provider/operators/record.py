@@ -10,6 +10,7 @@ from airflow.sdk import TriggerRule
 
 from mlretrain.decisions import DecisionLog
 from mlretrain.errors import MlretrainError
+from mlretrain.follower import drop_challenger
 from mlretrain.ledger import FAILED, LedgerEvent
 from mlretrain.policy.retrain import RetrainDecision, WindowRecord
 from mlretrain.ports import CHAMPION
@@ -20,7 +21,6 @@ from mlretrain_provider.card import publish_card
 from mlretrain_provider.jobs import cancel_jobs
 from mlretrain_provider.links import ModelVersionLink
 from mlretrain_provider.operators.pipeline import ACT, PipelineOperator
-from mlretrain_provider.operators.registry import drop_challenger
 from mlretrain_provider.run import RunIdentity
 from mlretrain_provider.trials import TrialLog
 
@@ -116,7 +116,7 @@ class RecordRunOperator(PipelineOperator):
         if registered is not None and registered.version is not None:
             tags = {"mlretrain.outcome": outcome, "mlretrain.outcome_reason": reason}
             self.registry.tag(self.pipeline, registered.version, tags)
-            drop_challenger(self, registered.version)
+            drop_challenger(self.registry, self.pipeline, registered.version)
         self.append(run, "concluded", version=version, outcome=outcome, reason=reason)
         self._publish_cards(run)
         return outcome, reason, version

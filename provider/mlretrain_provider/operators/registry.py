@@ -12,7 +12,7 @@ from mlretrain.gates import evidence
 from mlretrain.gates.promotion import Evaluation, Gate, judge
 from mlretrain.gates.worse import worse
 from mlretrain.governance import Require, Terms
-from mlretrain.ports import CHALLENGER, ModelVersion
+from mlretrain.ports import CHALLENGER
 from mlretrain.verdict import Check
 from mlretrain_provider.assets import emit_champion, may_change_champion
 from mlretrain_provider.governance import check_promotion, check_terms
@@ -274,10 +274,3 @@ class PromoteModelOperator(PipelineOperator):
             )
         emit_champion(self, context, run.run_id)
         return {"name": self.pipeline, "version": promoted.version, "previous": promoted.previous}
-
-
-def drop_challenger(operator: PipelineOperator, version: str | None) -> None:
-    """Take the alias ``challenger`` from ``version``; another run's challenger keeps it."""
-    challenger: ModelVersion | None = operator.registry.version(operator.pipeline, f"@{CHALLENGER}")
-    if challenger is not None and challenger.version == version:
-        operator.registry.set_alias(operator.pipeline, CHALLENGER, None)

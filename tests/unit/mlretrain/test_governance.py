@@ -17,10 +17,10 @@ from mlretrain.governance import (
     RequiredApproval,
     Terms,
     applying,
-    demands_of,
     read_policy,
     violations,
 )
+from tests.fakes.own_demands import demands_of
 
 TIER_1 = {
     "version": 1,
